@@ -144,6 +144,16 @@ int fastwake_wait(struct fastwake_waiter *waiter,
 		  struct fastwake_wait_result *result);
 
 /*
+ * Publish the waiter ahead of fastwake_wait(), for a condition that is not a
+ * word in memory (a pending signal, a readable descriptor): a
+ * fastwake_wake() from now on makes the next fastwake_wait() return at once.
+ * Order: publish, check the condition, then fastwake_wait() or, to leave
+ * without waiting, fastwake_waiter_withdraw().  Published twice is published.
+ */
+void fastwake_waiter_publish(struct fastwake_waiter *waiter);
+void fastwake_waiter_withdraw(struct fastwake_waiter *waiter);
+
+/*
  * Wake a waiter after having stored what it waits for.  Returns 1 if it is
  * inside fastwake_wait() and will look again, 0 if it is not (it did not and
  * will not see this wake-up: use the ordinary notification), -EINVAL for a
