@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: PostgreSQL
+/*
+ * wait.c - the waiter's half: look, poll, sleep.
+ *
+ * A waiter can be woken through its slot (fastwake_wake(), waiter.c) and
+ * through the doorbells of its watches (fastwake_doorbell_ring(), whose proof
+ * is in doorbell.c).  Why no wake through the slot is lost:
+ *
+ *	waiter (here)                  waker (fw_wake_slot())
+ *	-------------                  ----------------------
+ *	S1 expected = seq              W1 word = new
+ *	S2 state = POLLING                full barrier (A)
+ *	   full barrier (B)            W2 read state: IDLE returns 0
+ *	S3 look at word and seq        W3 seq += 1
+ *	   ... polls ...                  full barrier (C)
+ *	S4 state = SLEEPING            W4 read state: FUTEX_WAKE if SLEEPING
+ *	   full barrier (B)            W5 returns 1
+ *	S5 look at word and seq
+ *	S6 FUTEX_WAIT(seq == expected)
+ *	S7 state = IDLE
+ *	   full barrier (D)
+ *	S8 look at word
+ *
+ * Each pair of barriers forbids that both sides read the old value:
+ *
+ * 1. A with B.  The waker misses the publication, the waiter misses the word:
+ *
+ *	                               W1 word = new
+ *	                               W2 state is IDLE: returns 0
+ *	S2 state = POLLING
+ *	S3 word is old: would wait
+ *
+ *    W2 before S2 implies W1 before S3: S3 sees the word.  (Or W2 sees
+ *    POLLING, and the waker goes on to W3.)
+ *
+ * 2. C with B.  The waker takes a waiter for polling that goes to sleep:
+ *
+ *	S2 state = POLLING
+ *	                               W2 state is POLLING
+ *	S4 state = SLEEPING
+ *	S5 seq is as expected          W3 seq += 1
+ *	S6 sleeps                      W4 state is POLLING: no FUTEX_WAKE
+ *
+ *    W4 before S4 implies W3 before S5: S5 sees seq bumped and does not
+ *    sleep.  If W4 sees SLEEPING, the kernel compares seq with expected under
+ *    the lock that FUTEX_WAKE takes: the waiter is queued and found, or gets
+ *    EAGAIN.
+ *
+ * 3. A with D.  The waker is told 1 by a waiter that is leaving:
+ *
+ *	                               W1 word = new
+ *	                               W2 state is SLEEPING
+ *	S7 state = IDLE
+ *	S8 word is old: -ETIMEDOUT
+ *	                               W5 returns 1
+ *
+ *    W2 before S7 implies W1 before S8, and before anything the caller looks
+ *    at after that.  So callers look at their condition after every return,
+ *    errors too, and then it is true that this wake-up was seen.
+ *
+ * S1 comes before S2 because a wake may be about something that no watch
+ * covers: only the difference in seq tells of it then, so no waker who saw the
+ * waiter published may have bumped seq before S1 read it.
+ *
+ * A signal handler of the waiting thread may be the waker.  Between S5 and the
+ * sleep it changes seq, and S6 gets EAGAIN; before, S5 sees it; while the
+ * thread sleeps, S6 ends with EINTR or, resumed, compares again.
+ *
+ * When POLLING is left out, S4 and S5 are S2 and S3.
+ *
+ * A waiter that dies in here (kill -9) leaves its slot published.  Wakers are
+ * told 1 by a process that will not look, which it would not do after any other
+ * notification either; fastwake_waiter_attach() takes the slot over.
+ */
+#include <errno.h>
+
+#include "internal.h"
+
+/* Looks between two readings of the clock while polling. */
+#define FW_LOOKS_PER_CLOCK 16
+
+struct wait {
+	struct fastwake_waiter *waiter;
+	const struct fastwake_watch *watches;
+	unsigned int n;
+	uint32_t seq; /* of the slot, from before it was published */
+	uint64_t start_ns;
+	uint64_t deadline_ns;
+	/* Found out while waiting. */
+	bool slept;
+	bool rung;
+	uint64_t rung_ns;
+};
+
+/* The doorbells to sleep on; futex[0] is the slot's, futex[i] is bell[i]'s. */
+struct sleepers {
+	unsigned int n;
+	struct fw_futex futex[FW_FUTEXES_MAX];
+	struct fastwake_doorbell *bell[FW_FUTEXES_MAX];
+	uint32_t armed_seq[FW_FUTEXES_MAX];
+};
+
+static bool watch_valid(const struct fastwake_watch *watch)
+{
+	if (watch->size != 4 && watch->size != 8)
+		return false;
+	if (watch->word == NULL || (uintptr_t)watch->word % watch->size != 0 ||
+	    (uintptr_t)watch->doorbell % sizeof(uint64_t) != 0)
+		return false;
+	return watch->condition < FASTWAKE_GE64 ||
+	       (watch->condition == FASTWAKE_GE64 && watch->size == 8);
+}
+
+static bool watches_valid(const struct fastwake_watch *watches, unsigned int n)
+{
+	unsigned int i;
+
+	if (n > FASTWAKE_WATCHES_MAX)
+		return false;
+	for (i = 0; i < n; i++)
+		if (!watch_valid(&watches[i]))
+			return false;
+	return true;
+}
+
+/* Of a 4-byte word only the low half of the operand counts. */
+static bool watch_holds(const struct fastwake_watch *watch)
+{
+	uint64_t value, operand = watch->operand;
+
+	if (watch->size == 4) {
+		value = fw_load_acquire((const volatile uint32_t *)watch->word);
+		operand = (uint32_t)operand;
+	} else {
+		value = fw_load_acquire((const volatile uint64_t *)watch->word);
+	}
+	switch (watch->condition) {
+	case FASTWAKE_NE:
+		return value != operand;
+	case FASTWAKE_EQ:
+		return value == operand;
+	case FASTWAKE_MASK_NE:
+		return (value & watch->mask) != operand;
+	default:
+		return value >= operand;
+	}
+}
+
+static int look_at_watches(const struct wait *wait)
+{
+	unsigned int i;
+
+	for (i = 0; i < wait->n; i++)
+		if (watch_holds(&wait->watches[i]))
+			return (int)i;
+	return -EAGAIN;
+}
+
+/* A watch that holds, n if the slot was woken, -EAGAIN for nothing yet. */
+static int look(const struct wait *wait)
+{
+	int rc = look_at_watches(wait);
+
+	if (rc == -EAGAIN &&
+	    fw_load_acquire(&wait->waiter->slot->seq) != wait->seq)
+		return (int)wait->n;
+	return rc;
+}
+
+static void publish(const struct wait *wait, enum fw_state state)
+{
+	fw_store(&wait->waiter->slot->owner,
+		 fw_owner(wait->waiter->pid, state));
+	fw_full_barrier(); /* (B), (D): pair with (A) and (C) of the waker */
+}
+
+static int poll_a_while(struct wait *wait, uint64_t poll_ns)
+{
+	uint64_t end_ns = wait->start_ns + poll_ns;
+	int i, rc;
+
+	if (wait->deadline_ns != 0 && wait->deadline_ns < end_ns)
+		end_ns = wait->deadline_ns;
+	publish(wait, FW_POLLING);
+	do {
+		for (i = 0; i < FW_LOOKS_PER_CLOCK; i++) {
+			rc = look(wait);
+			if (rc != -EAGAIN)
+				return rc;
+			fw_cpu_relax();
+		}
+	} while (fastwake_now() < end_ns);
+	return -EAGAIN;
+}
+
+static bool already_in(const struct sleepers *s,
+		       const struct fastwake_doorbell *bell)
+{
+	unsigned int i;
+
+	for (i = 1; i < s->n; i++)
+		if (s->bell[i] == bell)
+			return true;
+	return false;
+}
+
+/*
+ * Read each doorbell's seq after having armed it: a ring from then on changes
+ * it.  The full barrier that follows is publish()'s.
+ */
+static void arm(const struct wait *wait, struct sleepers *s)
+{
+	struct fastwake_doorbell *bell;
+	unsigned int i;
+
+	s->n = 1;
+	s->futex[0].word = &wait->waiter->slot->seq;
+	s->futex[0].expected = wait->seq;
+	for (i = 0; i < wait->n; i++) {
+		bell = wait->watches[i].doorbell;
+		if (bell == NULL || already_in(s, bell))
+			continue;
+		__atomic_fetch_add(&bell->armed, 1, __ATOMIC_RELAXED);
+		s->bell[s->n] = bell;
+		s->futex[s->n].word = &bell->seq;
+		s->armed_seq[s->n] = fw_load_acquire(&bell->seq);
+		s->futex[s->n].expected = s->armed_seq[s->n];
+		s->n++;
+	}
+}
+
+static void disarm(const struct sleepers *s)
+{
+	unsigned int i;
+
+	for (i = 1; i < s->n; i++)
+		__atomic_fetch_sub(&s->bell[i]->armed, 1, __ATOMIC_RELAXED);
+}
+
+/* A time from shared memory is used only if it can be true. */
+static void note_ring(struct wait *wait, const uint64_t *rung_ns)
+{
+	uint64_t ns = fw_load(rung_ns);
+
+	wait->rung = true;
+	if (ns > wait->start_ns && ns > wait->rung_ns)
+		wait->rung_ns = ns;
+}
+
+static void note_rings(struct wait *wait, const struct sleepers *s)
+{
+	unsigned int i;
+
+	for (i = 1; i < s->n; i++)
+		if (fw_load_acquire(&s->bell[i]->seq) != s->armed_seq[i])
+			note_ring(wait, &s->bell[i]->rung_ns);
+}
+
+/*
+ * A doorbell was rung and no watch holds: expect its new seq, look again and
+ * go on sleeping.  The look follows the load, which acquires what the ring
+ * released.  Here the deadline has to be checked: a peer that rings without end
+ * keeps the kernel from ever looking at it.
+ */
+static int again(const struct wait *wait, struct sleepers *s)
+{
+	unsigned int i;
+
+	for (i = 1; i < s->n; i++)
+		s->futex[i].expected = fw_load_acquire(&s->bell[i]->seq);
+	if (wait->deadline_ns != 0 && fastwake_now() >= wait->deadline_ns)
+		return -ETIMEDOUT;
+	return look(wait);
+}
+
+static int sleep_armed(struct wait *wait, struct sleepers *s)
+{
+	int rc, found = look(wait);
+
+	while (found == -EAGAIN) {
+		rc = fw_futex_wait(s->futex, s->n, wait->deadline_ns);
+		if (rc != -EAGAIN)
+			wait->slept = true;
+		if (rc == 0 || rc == -EAGAIN)
+			found = again(wait, s);
+		else
+			found = rc == -ETIMEDOUT ? rc : -EINTR;
+	}
+	return found;
+}
+
+static int sleep_on_doorbells(struct wait *wait)
+{
+	struct sleepers s;
+	int rc;
+
+	arm(wait, &s);
+	publish(wait, FW_SLEEPING);
+	rc = sleep_armed(wait, &s);
+	note_rings(wait, &s);
+	disarm(&s);
+	return rc;
+}
+
+static int wait_published(struct wait *wait, uint64_t poll_ns)
+{
+	struct fw_slot *slot = wait->waiter->slot;
+	int found, rc = -EAGAIN;
+
+	if (poll_ns != 0)
+		rc = poll_a_while(wait, poll_ns);
+	if (rc == -EAGAIN)
+		rc = sleep_on_doorbells(wait);
+	publish(wait, FW_IDLE);
+	if (fw_load_acquire(&slot->seq) != wait->seq) {
+		note_ring(wait, &slot->rung_ns);
+		if (rc < 0)
+			rc = (int)wait->n;
+	}
+	found = look_at_watches(wait);
+	return found >= 0 ? found : rc;
+}
+
+static void report(const struct wait *wait, uint64_t end_ns,
+		   struct fastwake_wait_result *result)
+{
+	result->slept = wait->slept;
+	result->rung = wait->rung;
+	result->waited_ns = end_ns - wait->start_ns;
+	result->latency_ns = 0;
+	if (wait->rung_ns != 0 && wait->rung_ns <= end_ns)
+		result->latency_ns = end_ns - wait->rung_ns;
+}
+
+int fastwake_wait(struct fastwake_waiter *waiter,
+		  const struct fastwake_watch *watches, unsigned int n,
+		  uint64_t budget_ns, uint64_t deadline_ns,
+		  struct fastwake_wait_result *result)
+{
+	bool timed = result != NULL || budget_ns != 0;
+	struct fw_budget *budget = &waiter->budget;
+	struct wait wait = { .waiter = waiter,
+			     .watches = watches,
+			     .n = n,
+			     .deadline_ns = deadline_ns };
+	uint64_t end_ns;
+	int rc;
+
+	if (!watches_valid(watches, n))
+		return -EINVAL;
+	wait.start_ns = timed ? fastwake_now() : 0;
+	wait.seq = fw_load_acquire(&waiter->slot->seq);
+	rc = look_at_watches(&wait); /* unpublished: wakers get 0, rightly */
+	if (rc == -EAGAIN)
+		rc = wait_published(&wait, fw_budget_now(budget, budget_ns,
+							 wait.start_ns));
+	if (!timed)
+		return rc;
+	end_ns = fastwake_now();
+	if (wait.slept && budget_ns != 0)
+		fw_budget_adapt(budget, budget_ns, end_ns - wait.start_ns,
+				rc >= 0);
+	if (result != NULL)
+		report(&wait, end_ns, result);
+	return rc;
+}
