@@ -157,6 +157,8 @@ struct fastwake_waiter {
 	struct fw_slot *slot;
 	pid_t pid;
 	unsigned int index;
+	uint32_t seq; /* of the slot, from before it was published */
+	bool published;
 	struct fw_budget budget;
 };
 

@@ -66,7 +66,9 @@
  * sleep it changes seq, and S6 gets EAGAIN; before, S5 sees it; while the
  * thread sleeps, S6 ends with EINTR or, resumed, compares again.
  *
- * When POLLING is left out, S4 and S5 are S2 and S3.
+ * When POLLING is left out, S4 and S5 are S2 and S3.  With
+ * fastwake_waiter_publish() S1 and S2 come ahead of the wait; the caller's own
+ * check is then an S3, and fastwake_waiter_withdraw() is S7.
  *
  * A waiter that dies in here (kill -9) leaves its slot published.  Wakers are
  * told 1 by a process that will not look, which it would not do after any other
@@ -83,7 +85,6 @@ struct wait {
 	struct fastwake_waiter *waiter;
 	const struct fastwake_watch *watches;
 	unsigned int n;
-	uint32_t seq; /* of the slot, from before it was published */
 	uint64_t start_ns;
 	uint64_t deadline_ns;
 	/* Found out while waiting. */
@@ -162,16 +163,30 @@ static int look(const struct wait *wait)
 	int rc = look_at_watches(wait);
 
 	if (rc == -EAGAIN &&
-	    fw_load_acquire(&wait->waiter->slot->seq) != wait->seq)
+	    fw_load_acquire(&wait->waiter->slot->seq) != wait->waiter->seq)
 		return (int)wait->n;
 	return rc;
 }
 
-static void publish(const struct wait *wait, enum fw_state state)
+static void publish(const struct fastwake_waiter *waiter, enum fw_state state)
 {
-	fw_store(&wait->waiter->slot->owner,
-		 fw_owner(wait->waiter->pid, state));
+	fw_store(&waiter->slot->owner, fw_owner(waiter->pid, state));
 	fw_full_barrier(); /* (B), (D): pair with (A) and (C) of the waker */
+}
+
+void fastwake_waiter_publish(struct fastwake_waiter *waiter)
+{
+	if (waiter->published)
+		return; /* and keep seq: it covers more wakes */
+	waiter->seq = fw_load_acquire(&waiter->slot->seq);
+	waiter->published = true;
+	publish(waiter, FW_POLLING);
+}
+
+void fastwake_waiter_withdraw(struct fastwake_waiter *waiter)
+{
+	waiter->published = false;
+	publish(waiter, FW_IDLE);
 }
 
 static int poll_a_while(struct wait *wait, uint64_t poll_ns)
@@ -181,7 +196,7 @@ static int poll_a_while(struct wait *wait, uint64_t poll_ns)
 
 	if (wait->deadline_ns != 0 && wait->deadline_ns < end_ns)
 		end_ns = wait->deadline_ns;
-	publish(wait, FW_POLLING);
+	fastwake_waiter_publish(wait->waiter);
 	do {
 		for (i = 0; i < FW_LOOKS_PER_CLOCK; i++) {
 			rc = look(wait);
@@ -215,7 +230,7 @@ static void arm(const struct wait *wait, struct sleepers *s)
 
 	s->n = 1;
 	s->futex[0].word = &wait->waiter->slot->seq;
-	s->futex[0].expected = wait->seq;
+	s->futex[0].expected = wait->waiter->seq;
 	for (i = 0; i < wait->n; i++) {
 		bell = wait->watches[i].doorbell;
 		if (bell == NULL || already_in(s, bell))
@@ -295,11 +310,25 @@ static int sleep_on_doorbells(struct wait *wait)
 	int rc;
 
 	arm(wait, &s);
-	publish(wait, FW_SLEEPING);
+	publish(wait->waiter, FW_SLEEPING);
 	rc = sleep_armed(wait, &s);
 	note_rings(wait, &s);
 	disarm(&s);
 	return rc;
+}
+
+/*
+ * Most often there is nothing to see, but if there is, no barrier need be paid:
+ * wakers find the slot idle, and rightly so.
+ */
+static int look_unpublished(const struct wait *wait)
+{
+	struct fastwake_waiter *waiter = wait->waiter;
+
+	if (waiter->published)
+		return -EAGAIN;
+	waiter->seq = fw_load_acquire(&waiter->slot->seq);
+	return look_at_watches(wait);
 }
 
 static int wait_published(struct wait *wait, uint64_t poll_ns)
@@ -311,8 +340,8 @@ static int wait_published(struct wait *wait, uint64_t poll_ns)
 		rc = poll_a_while(wait, poll_ns);
 	if (rc == -EAGAIN)
 		rc = sleep_on_doorbells(wait);
-	publish(wait, FW_IDLE);
-	if (fw_load_acquire(&slot->seq) != wait->seq) {
+	fastwake_waiter_withdraw(wait->waiter);
+	if (fw_load_acquire(&slot->seq) != wait->waiter->seq) {
 		note_ring(wait, &slot->rung_ns);
 		if (rc < 0)
 			rc = (int)wait->n;
@@ -349,8 +378,7 @@ int fastwake_wait(struct fastwake_waiter *waiter,
 	if (!watches_valid(watches, n))
 		return -EINVAL;
 	wait.start_ns = timed ? fastwake_now() : 0;
-	wait.seq = fw_load_acquire(&waiter->slot->seq);
-	rc = look_at_watches(&wait); /* unpublished: wakers get 0, rightly */
+	rc = look_unpublished(&wait);
 	if (rc == -EAGAIN)
 		rc = wait_published(&wait, fw_budget_now(budget, budget_ns,
 							 wait.start_ns));
