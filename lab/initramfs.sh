@@ -1,0 +1,49 @@
+# shellcheck shell=bash
+# Part of lab/run: the initramfs, which holds busybox, the modules that the
+# guest needs before and for its RDMA device, and the lab's own scripts.
+
+# crypto-crc32: rxe asks for it by this alias; with modprobe out of reach it
+# would find nothing. dummy: rxe0's network device.
+readonly lab_modules='virtio_pci virtio_console 9pnet_virtio 9p overlay
+    crypto-crc32 crypto-crc32c dummy virtio_net rdma_rxe rdma_ucm ib_uverbs'
+
+# Prints "PATH PARAMETERS" per module, each after those it depends on.
+module_order()
+{
+    local version=$1 module
+    for module in $lab_modules; do
+        modprobe -S "$version" --show-depends "$module" || return
+    done | sed -n 's/^insmod //p' | awk '!seen[$1]++'
+}
+
+# Newer kernels ship their modules compressed.
+copy_module()
+{
+    case $1 in
+        *.xz) xz -dc "$1" >"$2" ;;
+        *) cp "$1" "$2" ;;
+    esac
+}
+
+copy_modules()
+{
+    local version=$1 destination=$2 file parameters name
+    module_order "$version" >"$destination/order" || return
+    while read -r file parameters; do
+        name=$(basename "${file%.xz}")
+        copy_module "$file" "$destination/$name" || return
+        echo "/lab/$name $parameters"
+    done <"$destination/order" >"$destination/modules"
+}
+
+# $2/lab holds what lab/run wrote; the rest is added here.
+build_initramfs()
+{
+    local version=$1 directory=$2
+    # shellcheck disable=SC2154 # lab is set in lab/run
+    cp "$(command -v busybox)" "$lab/guest" "$directory/lab/" &&
+        copy_modules "$version" "$directory/lab" || return
+    cp "$lab/init" "$directory/init"
+    (cd "$directory" && find init lab -print0 |
+        cpio -0 --quiet -o -H newc -R 0:0) >"$directory/initramfs"
+}
