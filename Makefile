@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: PostgreSQL
+#
+# pg_fastwake: library, extension, demo, tests.
+#
+#	make				library and extension
+#	make install		[PREFIX=/usr/local] [DESTDIR=] [PG_CONFIG=pg_config]
+#	make demo			[LAB=1]
+#	make test
+
+MODULE_big = pg_fastwake
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard pg_fastwake/*.c)))
+EXTENSION = pg_fastwake/pg_fastwake
+DATA = $(sort $(wildcard pg_fastwake/*--*.sql))
+PGFILEDESC = "pg_fastwake - physical replication over RDMA"
+
+REGRESS = $(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql)))
+REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=t/regress.conf
+TAP_TESTS = 1
+
+# Debian builds PostgreSQL with LLVM; bitcode of an extension without hot SQL
+# functions would only make builds need clang.
+override with_llvm = no
+
+PG_CPPFLAGS = -I$(srcdir)/core/include -I$(libpq_srcdir)
+PG_CFLAGS = $(if $(WERROR),-Werror)
+SHLIB_LINK = core/libfastwake.a -lrdmacm -libverbs -lisal $(libpq)
+
+EXTRA_CLEAN = demo-results tmp_check
+
+PG_CONFIG ?= pg_config
+PREFIX ?= /usr/local
+
+# Targets that install their own prerequisites must work before pg_config does.
+ifneq ($(shell command -v $(PG_CONFIG)),)
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# In the extension's own build CFLAGS is PostgreSQL's; not in the library's.
+CORE_MAKE = env -u CFLAGS -u CPPFLAGS -u LDFLAGS $(MAKE) -C core
+
+$(shlib): core/libfastwake.a
+$(OBJS): $(wildcard pg_fastwake/*.h) core/include/fastwake.h
+
+all: core
+core:
+	$(CORE_MAKE) all
+core/libfastwake.a: core
+	@:
+
+install: install-core
+install-core: core
+	$(CORE_MAKE) install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'
+
+clean: clean-core
+clean-core:
+	$(CORE_MAKE) clean
+endif
+
+demo:
+	bench/demo
+
+test:
+	t/run
+
+.PHONY: core install-core clean-core demo test

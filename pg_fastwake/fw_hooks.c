@@ -1,0 +1,144 @@
+/*-------------------------------------------------------------------------
+ *
+ * fw_hooks.c
+ *	  The functions that stand in for epoll_wait, kill and recv.
+ *
+ * They run in every process of the server, wherever core calls these three, and
+ * so decide first, from memory alone, whether the call is theirs.
+ *
+ * Portions Copyright (c) 2026, the pg_fastwake authors
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *-------------------------------------------------------------------------
+ */
+#include "pg_fastwake.h"
+
+#include <dlfcn.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "miscadmin.h"
+#include "storage/proc.h"
+#include "utils/wait_event.h"
+
+static int	(*real_epoll_wait) (int, struct epoll_event *, int, int);
+static int	(*real_kill) (pid_t, int);
+static ssize_t (*real_recv) (int, void *, size_t, int);
+
+static bool hooks_active = false;
+
+int
+FwRealEpollWait(int epfd, struct epoll_event *events, int maxevents,
+				int timeout)
+{
+	return real_epoll_wait(epfd, events, maxevents, timeout);
+}
+
+ssize_t
+FwRealRecv(int fd, void *buf, size_t len, int flags)
+{
+	return real_recv(fd, buf, len, flags);
+}
+
+/*
+ * Which wait this is, core itself says by the wait event it reports.  Waits
+ * that are not ours, and all of them when a timeout of zero asks for a mere
+ * look, go straight to the kernel.
+ */
+static int
+hook_epoll_wait(int epfd, struct epoll_event *events, int maxevents,
+				int timeout)
+{
+	if (timeout != 0)
+	{
+		switch (*my_wait_event_info)
+		{
+			case WAIT_EVENT_SYNC_REP:
+				if (FwWaitsEnabled())
+					return FwSyncCommitWait(epfd, events, maxevents, timeout);
+				break;
+			case WAIT_EVENT_RECOVERY_WAL_STREAM:
+				if (FwWaitsEnabled())
+					return FwStartupWait(epfd, events, maxevents, timeout);
+				break;
+			case WAIT_EVENT_WAL_SENDER_MAIN:
+				if (FwSenderStreaming())
+					return FwSenderWait(epfd, events, maxevents, timeout);
+				break;
+		}
+	}
+	return real_epoll_wait(epfd, events, maxevents, timeout);
+}
+
+/*
+ * SetLatch() has set the latch and signals its owner.  An owner that waits in
+ * memory is woken there, and no signal is needed:
+ *
+ *	setter						owner
+ *	latch->is_set = true		publish the waiter
+ *	full barrier (SetLatch)		full barrier (fastwake_wait)
+ *	waiter published?			latch->is_set?
+ *
+ * One of the two sees the other.  If the setter does not see the waiter, the
+ * signal is sent as ever, and if the owner was only just going to publish, it
+ * sees is_set; the signal then stays pending for its next look at descriptors.
+ *
+ * A process's own signal handlers set its own latch: then its waiter must not
+ * fall asleep any more (fastwake_wake_pid() sees to it), and the signal is sent
+ * too, for core's own waits.
+ *
+ * Async-signal-safe, keeps errno.  Honoured even while pg_fastwake.enabled is
+ * off, as waits begun before may still be going on.
+ */
+static int
+hook_kill(pid_t pid, int sig)
+{
+	if (sig == SIGURG && pid > 0 && MyProc != NULL && FwDomain != NULL)
+	{
+		int			save_errno = errno;
+		int			woken = fastwake_wake_pid(FwDomain, pid);
+
+		errno = save_errno;
+		if (woken > 0 && pid != MyProcPid)
+		{
+			pg_atomic_fetch_add_u64(&FwShmem->signals_saved, 1);
+			return 0;
+		}
+		pg_atomic_fetch_add_u64(&FwShmem->signals_sent, 1);
+	}
+	return real_kill(pid, sig);
+}
+
+static ssize_t
+hook_recv(int fd, void *buf, size_t len, int flags)
+{
+	if (FwSenderStreaming())
+		return FwSenderRecv(fd, buf, len, flags);
+	return real_recv(fd, buf, len, flags);
+}
+
+bool
+FwHooksInstall(const char **reason)
+{
+	const FwHook hooks[] = {
+		{"epoll_wait", hook_epoll_wait, (void **) &real_epoll_wait},
+		{"kill", hook_kill, (void **) &real_kill},
+		{"recv", hook_recv, (void **) &real_recv},
+	};
+
+	if (!FwInterpose(hooks, lengthof(hooks), reason))
+		return false;
+	if (!FwInterposeVerify())
+	{
+		*reason = "the global offset table did not keep the replacements";
+		return false;
+	}
+	hooks_active = true;
+	return true;
+}
+
+bool
+FwHooksActive(void)
+{
+	return hooks_active;
+}

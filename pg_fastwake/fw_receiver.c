@@ -1,0 +1,591 @@
+/*-------------------------------------------------------------------------
+ *
+ * fw_receiver.c
+ *	  A walreceiver's stream on a channel.
+ *
+ * Core's walreceiver talks to libpq through a table of functions; this file wraps
+ * some of them.  Logical replication, and any process that is not the
+ * walreceiver, get libpqwalreceiver's own.
+ *
+ * receive() has three kinds of answer: a message; 0, upon which core flushes,
+ * replies and then sleeps on the descriptor it was given for at most 100 ms; -1
+ * at the end of the stream.  To be called again at once core needs its latch
+ * set, and to run its status and timeout logic it must sometimes really sleep.
+ * So receive() waits in memory itself, for a short while, if there is traffic;
+ * otherwise it arms the channel and lets core sleep on a descriptor for both
+ * the channel and TCP.
+ *
+ * TCP may announce the end before the ring has been drained.  Its end, or its
+ * error, is kept until everything that the primary sent has been delivered.
+ *
+ * Portions Copyright (c) 2026, the pg_fastwake authors
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *-------------------------------------------------------------------------
+ */
+#include "pg_fastwake.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include "libpq-fe.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "replication/walreceiver.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+/* The table's members have the names of function-like macros. */
+#undef walrcv_connect
+#undef walrcv_startstreaming
+#undef walrcv_endstreaming
+#undef walrcv_receive
+#undef walrcv_send
+#undef walrcv_disconnect
+
+/* How often a busy walreceiver looks at TCP. */
+#define TCP_CHECK_NS	(UINT64CONST(20) * 1000000)
+/* After TCP's end: the longest pause between messages still in flight. */
+#define DRAIN_MS		2000
+/* A channel that broke: how long TCP has to tell that the primary is gone. */
+#define BROKEN_GRACE_MS	500
+/* The view's figures of a busy stream are at most this old. */
+#define REFRESH_NS		(UINT64CONST(200) * 1000000)
+
+typedef enum TcpState
+{
+	TCP_OPEN,
+	TCP_ENDED,					/* receive() returned -1 */
+	TCP_FAILED					/* receive() raised tcp_error */
+} TcpState;
+
+static WalReceiverFunctionsType *core = NULL;
+static WalReceiverFunctionsType ours;
+
+/* The connection of this walreceiver; there is one at a time. */
+static WalReceiverConn *my_conn = NULL;
+static bool negotiated = false;
+static struct fastwake_channel *channel = NULL;
+static FwConn *conn_entry = NULL;
+static bool wal_only = false;
+static int	wait_set = -1;		/* epoll: TCP and the channel */
+
+static bool streaming = false;
+static uint32 stream = 0;
+static bool end_seen = false;	/* the end of this stream, in band */
+static bool delivered = false;	/* data went up since the last 0 */
+static int	broken = 0;			/* -errno of the channel */
+static TcpState tcp_state = TCP_OPEN;
+static ErrorData *tcp_error = NULL;
+static bool tcp_due = false;
+static uint64 tcp_checked = 0;
+static uint64 last_data = 0;
+static uint64 refreshed = 0;
+static uint64 drain_until = 0;
+static FwBacklog backlog;
+
+/* libpqwalreceiver's connection begins with libpq's. */
+static PGconn *
+pgconn(WalReceiverConn *conn)
+{
+	return *(PGconn **) conn;
+}
+
+static bool
+is_streaming(WalReceiverConn *conn)
+{
+	return streaming && conn == my_conn;
+}
+
+/* ---- begin and end ---- */
+
+static void
+forget_connection(void)
+{
+	if (channel != NULL)
+		fastwake_channel_close(channel);
+	if (wait_set >= 0)
+		close(wait_set);
+	channel = NULL;
+	wait_set = -1;
+	my_conn = NULL;
+	negotiated = streaming = false;
+	stream = 0;
+	broken = 0;
+	backlog.start = backlog.end = 0;
+}
+
+static WalReceiverConn *
+our_connect(FW_CONNECT_PARAMS)
+{
+	WalReceiverConn *conn = core->walrcv_connect(FW_CONNECT_ARGS);
+
+	if (conn != NULL && !logical && AmWalReceiverProcess())
+	{
+		forget_connection();
+		my_conn = conn;
+	}
+	return conn;
+}
+
+static void
+our_disconnect(WalReceiverConn *conn)
+{
+	bool		mine = conn == my_conn && my_conn != NULL;
+
+	/* TCP first: the primary shall see an orderly end, not a broken channel. */
+	core->walrcv_disconnect(conn);
+	if (mine)
+		forget_connection();
+}
+
+static void
+add_to_set(int fd)
+{
+	struct epoll_event ev = {.events = EPOLLIN,.data.fd = fd};
+
+	if (epoll_ctl(wait_set, EPOLL_CTL_ADD, fd, &ev) < 0)
+		ereport(ERROR,
+				(errcode_for_socket_access(),
+				 errmsg("%s() failed: %m", "epoll_ctl")));
+}
+
+static void
+make_wait_set(void)
+{
+	int			fds[FASTWAKE_FDS_MAX];
+	int			n = fastwake_channel_fds(channel, fds);
+
+	wait_set = epoll_create1(EPOLL_CLOEXEC);
+	if (wait_set < 0)
+		ereport(ERROR,
+				(errcode_for_socket_access(),
+				 errmsg("%s() failed: %m", "epoll_create1")));
+	add_to_set(PQsocket(pgconn(my_conn)));
+	for (int i = 0; i < n; i++)
+		add_to_set(fds[i]);
+}
+
+static void
+report_channel(void)
+{
+	struct fastwake_channel_info info = {.size = sizeof(info)};
+	const char *name;
+
+	(void) fastwake_channel_query(channel, &info);
+	name = info.transport == FASTWAKE_TRANSPORT_RDMA ? "rdma" : "shm";
+	FwConnSet(conn_entry, name, NULL, channel);
+	ereport(LOG,
+			(errmsg("pg_fastwake: WAL from the primary travels over %s", name),
+			 errdetail("Device %s, local %s, peer %s, queue pair %u.%s",
+					   info.device, info.local, info.peer, info.qp_num,
+					   wal_only ? " Replies stay on the encrypted connection." : "")));
+}
+
+/* Once per connection, before its first START_REPLICATION. */
+static void
+negotiate(void)
+{
+	char		reason[FASTWAKE_REASON_MAX];
+	bool		failed;
+	char	   *name = cluster_name[0] != '\0' ? cluster_name : "walreceiver";
+
+	negotiated = true;
+	conn_entry = FwConnClaim(FW_ROLE_RECEIVER, name);
+	channel = FwNegotiate(pgconn(my_conn), reason, &failed, &wal_only);
+	if (channel != NULL)
+	{
+		make_wait_set();
+		report_channel();
+		return;
+	}
+	if (failed)
+		FwBackoffFailure(reason);
+	FwConnSet(conn_entry, "tcp", reason, NULL);
+	ereport(LOG,
+			(errmsg("pg_fastwake: WAL from the primary travels over TCP"),
+			 errdetail("%s", reason)));
+}
+
+static bool
+our_startstreaming(WalReceiverConn *conn, const WalRcvStreamOptions *options)
+{
+	bool		copy;
+
+	if (conn == my_conn && my_conn != NULL && !options->logical && !negotiated)
+		negotiate();
+	copy = core->walrcv_startstreaming(conn, options);
+	if (copy && channel != NULL && conn == my_conn)
+	{
+		stream++;
+		streaming = true;
+		end_seen = delivered = false;
+		tcp_state = TCP_OPEN;
+		/* libpq may have read more than the answer already */
+		tcp_due = true;
+		last_data = fastwake_now();
+	}
+	return copy;
+}
+
+static void
+our_endstreaming(WalReceiverConn *conn, TimeLineID *next_tli)
+{
+	if (is_streaming(conn))
+		streaming = false;
+	core->walrcv_endstreaming(conn, next_tli);
+}
+
+/* ---- TCP ---- */
+
+static bool
+tcp_readable(int timeout_ms)
+{
+	struct pollfd pfd = {.fd = PQsocket(pgconn(my_conn)),.events = POLLIN};
+
+	return poll(&pfd, 1, timeout_ms) != 0;
+}
+
+/* The primary broke the connection because its end of the channel failed. */
+static void
+note_primary_failure(const ErrorData *edata)
+{
+	const char *found = edata->message ?
+	strstr(edata->message, FW_FAILED_PREFIX) : NULL;
+
+	if (found != NULL)
+		FwBackoffFailure(found);
+}
+
+/*
+ * Let libpqwalreceiver look.  While a stream is on the channel TCP has nothing
+ * to give but the end of it.
+ */
+static void
+look_at_tcp(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	tcp_due = false;
+	tcp_checked = fastwake_now();
+	PG_TRY();
+	{
+		char	   *buf;
+		pgsocket	fd;
+		int			len = core->walrcv_receive(my_conn, &buf, &fd);
+
+		if (len > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROTOCOL_VIOLATION),
+					 errmsg("unexpected data on the TCP connection while WAL travels over a channel")));
+		if (len < 0)
+			tcp_state = TCP_ENDED;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(TopMemoryContext);
+		tcp_error = CopyErrorData();
+		FlushErrorState();
+		MemoryContextSwitchTo(context);
+		note_primary_failure(tcp_error);
+		tcp_state = TCP_FAILED;
+	}
+	PG_END_TRY();
+
+	if (tcp_state != TCP_OPEN)
+		drain_until = fastwake_now() + (uint64) DRAIN_MS * 1000000;
+}
+
+static void
+check_tcp(void)
+{
+	if (tcp_state != TCP_OPEN)
+		return;
+	if (tcp_due || (fastwake_now() - tcp_checked >= TCP_CHECK_NS &&
+					tcp_readable(0)))
+		look_at_tcp();
+}
+
+/* ---- receive ---- */
+
+/* The next message of this stream: its length, or 0. */
+static int
+take_message(char **buffer)
+{
+	while (broken == 0 && !end_seen)
+	{
+		void	   *buf;
+		uint32		from;
+		ssize_t		len = fastwake_channel_recv(channel, &from, &buf);
+
+		if (len == -EAGAIN)
+			return 0;
+		if (len < 0)
+			broken = (int) len;
+		else if (from == stream)
+		{
+			last_data = fastwake_now();
+			if (len == 1 && *(char *) buf == FW_END_OF_STREAM)
+				end_seen = tcp_due = true;
+			else
+			{
+				*buffer = buf;
+				return (int) len;
+			}
+		}
+	}
+	return 0;
+}
+
+static void
+refresh_stats(void)
+{
+	uint64		now = fastwake_now();
+
+	if (broken == 0 && now - refreshed >= REFRESH_NS)
+	{
+		FwConnRefresh(conn_entry, channel);
+		refreshed = now;
+	}
+}
+
+/* The ring is empty for good: give core what TCP said. */
+static int
+finish(void)
+{
+	refreshed = 0;
+	refresh_stats();
+	if (tcp_state == TCP_FAILED)
+		ReThrowError(tcp_error);
+	return -1;
+}
+
+/*
+ * Has everything arrived?  The end of the stream in band says so; without it
+ * (the walsender died) a broken channel, or a pause.
+ */
+static bool
+drained(void)
+{
+	return end_seen || broken != 0 || fastwake_now() >= drain_until;
+}
+
+/*
+ * The channel broke though TCP has not: unless TCP is only about to say that
+ * the primary is gone, this is a failure of the channel.
+ */
+static void
+report_broken(void)
+{
+	const char *reason = fastwake_channel_reason(channel);
+
+	if (tcp_readable(BROKEN_GRACE_MS))
+		look_at_tcp();
+	if (tcp_state != TCP_OPEN)
+		return;
+
+	if (reason == NULL || reason[0] == '\0')
+		reason = strerror(-broken);
+	FwBackoffFailure(reason);
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg(FW_FAILED_PREFIX ": %s", reason),
+			 errdetail("The next connection uses TCP.")));
+}
+
+/*
+ * Wait in memory for the channel or the latch.  As core does, the latch is told
+ * first that somebody may be sleeping on it: else SetLatch() signals nobody.
+ *
+ *	setter						walreceiver
+ *	latch->is_set = true		maybe_sleeping = true
+ *	full barrier				full barrier
+ *	maybe_sleeping?				is_set?
+ *
+ * True if there may be something to receive.
+ */
+static bool
+wait_memory(void)
+{
+	struct fastwake_watch watches[5];
+	int			n;
+	bool		woken = false;
+
+	if (FwMyWaiter() == NULL)
+		return false;
+	n = fastwake_channel_watches(channel, &watches[1]);
+	if (n < 0)
+		return FwSpin(FW_WAIT_WALRECEIVER, channel);
+	FwWatchLatch(&watches[0]);
+	if (fastwake_channel_poll(channel) != 0)
+		return true;
+
+	MyLatch->maybe_sleeping = true;
+	pg_memory_barrier();
+	if (!MyLatch->is_set)
+	{
+		pgstat_report_wait_start(WAIT_EVENT_WAL_RECEIVER_MAIN);
+		woken = FwWait(FW_WAIT_WALRECEIVER, watches, n + 1,
+					   fastwake_now() + (uint64) FW_SLICE_MS * 1000000)
+			!= -ETIMEDOUT;
+		pgstat_report_wait_end();
+		if (!woken)
+			FwCountPark(FW_WAIT_WALRECEIVER);
+	}
+	MyLatch->maybe_sleeping = false;
+	return woken;
+}
+
+/* Nothing more now.  True if core may sleep on *WAIT_FD. */
+static bool
+arm_for_core(pgsocket *wait_fd)
+{
+	int			rc;
+
+	*wait_fd = wait_set;
+	if (tcp_state != TCP_OPEN)
+	{
+		/* drained() decides; TCP's descriptor stays readable meanwhile */
+		return true;
+	}
+	rc = fastwake_channel_arm(channel);
+	if (rc < 0)
+		broken = rc;
+	if (rc != 0)
+		return false;
+	pg_atomic_fetch_add_u64(&FwShmem->waits[FW_WAIT_WALRECEIVER][FW_PATH_DESCRIPTOR].waits, 1);
+	tcp_due = true;
+	return true;
+}
+
+/* Return 0 to core so that it flushes and replies, and comes back soon. */
+static int
+pause_for_flush(pgsocket *wait_fd)
+{
+	struct fastwake_watch watches[4];
+
+	delivered = false;
+	refresh_stats();
+	if (FwWaitsEnabled() && FwMyWaiter() != NULL &&
+		fastwake_channel_watches(channel, watches) >= 0)
+	{
+		/* It will wait in memory: core's own sleep shall end at once. */
+		*wait_fd = wait_set;
+		MyLatch->is_set = true;
+	}
+	else if (!arm_for_core(wait_fd))
+		MyLatch->is_set = true;
+	return 0;
+}
+
+static void
+flush_replies(void)
+{
+	int			rc;
+
+	if (broken != 0 || FwBacklogEmpty(&backlog))
+		return;
+	rc = FwBacklogFlush(&backlog, channel);
+	if (rc < 0)
+		broken = rc;
+}
+
+static int
+our_receive(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
+{
+	bool		waited = false;
+
+	if (!is_streaming(conn))
+		return core->walrcv_receive(conn, buffer, wait_fd);
+
+	for (;;)
+	{
+		int			len;
+
+		flush_replies();
+		len = take_message(buffer);
+		if (len > 0)
+		{
+			delivered = true;
+			return len;
+		}
+		if (delivered)
+			return pause_for_flush(wait_fd);
+
+		check_tcp();
+		if (broken != 0 && tcp_state == TCP_OPEN)
+			report_broken();
+		if (tcp_state != TCP_OPEN)
+		{
+			/* what arrived before TCP's end but after our last look */
+			len = take_message(buffer);
+			if (len > 0)
+			{
+				delivered = true;
+				return len;
+			}
+			if (drained())
+				return finish();
+		}
+
+		if (!waited && tcp_state == TCP_OPEN && FwWaitsEnabled() &&
+			fastwake_now() - last_data < (uint64) FW_IDLE_MS * 1000000)
+		{
+			waited = true;
+			if (wait_memory() && !MyLatch->is_set)
+				continue;
+			if (MyLatch->is_set)
+			{
+				*wait_fd = wait_set;
+				return 0;
+			}
+		}
+		refresh_stats();
+		if (arm_for_core(wait_fd))
+			return 0;
+	}
+}
+
+/*
+ * Replies are kept if the ring is full: the walsender is then not reading, and
+ * core bounds that by its timeouts.
+ */
+static void
+our_send(WalReceiverConn *conn, const char *buffer, int nbytes)
+{
+	int			rc;
+
+	if (!is_streaming(conn) || wal_only)
+	{
+		core->walrcv_send(conn, buffer, nbytes);
+		return;
+	}
+	if (broken != 0)
+		return;					/* receive() will report it */
+	rc = FwBacklogSend(&backlog, channel, stream, buffer, nbytes);
+	if (rc < 0)
+		broken = rc;
+}
+
+/*
+ * In the postmaster: _PG_init of libpqwalreceiver sets the table, and will not
+ * run again when a walreceiver loads the library, so that ours stays.
+ */
+void
+FwReceiverInstall(void)
+{
+	if (WalReceiverFunctions == NULL)
+		load_file("libpqwalreceiver", false);
+	if (WalReceiverFunctions == NULL)
+		elog(ERROR, "libpqwalreceiver didn't initialize correctly");
+	core = WalReceiverFunctions;
+	ours = *core;
+	ours.walrcv_connect = our_connect;
+	ours.walrcv_disconnect = our_disconnect;
+	ours.walrcv_startstreaming = our_startstreaming;
+	ours.walrcv_endstreaming = our_endstreaming;
+	ours.walrcv_receive = our_receive;
+	ours.walrcv_send = our_send;
+	WalReceiverFunctions = &ours;
+}

@@ -1,0 +1,231 @@
+/*-------------------------------------------------------------------------
+ *
+ * fw_shmem.c
+ *	  Shared memory of the extension.
+ *
+ * One segment: the FastWake domain (a waiter slot per PGPROC), a connection
+ * entry per PGPROC, back-off and counters.  It belongs to PostgreSQL's main
+ * segment, so a crash restart rebuilds it, and stale pids never survive.
+ *
+ * Locking: FwShared.mutex guards ->backoff and ->stats_reset; FwConn.mutex the
+ * text and role fields of one connection.  Counters are single aligned words,
+ * written by their owner or atomically, and read without a lock.
+ *
+ * Portions Copyright (c) 2026, the pg_fastwake authors
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *-------------------------------------------------------------------------
+ */
+#include "pg_fastwake.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+
+/*
+ * After the first failure RDMA is not tried again for 10 s, and the pause
+ * doubles with each further one, up to 10 min: a flapping link must not cost a
+ * negotiation (and a pause in the stream) at each reconnection.
+ */
+#define FW_BACKOFF_FIRST_MS		10000
+#define FW_BACKOFF_LAST_MS		600000
+
+FwShared   *FwShmem = NULL;
+struct fastwake_domain *FwDomain = NULL;
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+static FwConn *my_conn = NULL;
+
+/* PGPROCs that may wait: backends, walsenders, and auxiliary processes. */
+int
+FwProcSlots(void)
+{
+	return MaxBackends + NUM_AUXILIARY_PROCS;
+}
+
+static Size
+shared_size(void)
+{
+	return add_size(offsetof(FwShared, conns),
+					mul_size(FwProcSlots(), sizeof(FwConn)));
+}
+
+static Size
+domain_size(void)
+{
+	/* room to align to 64 bytes */
+	return add_size(fastwake_domain_size(FwProcSlots()), 64);
+}
+
+static void
+request_shmem(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+	RequestAddinShmemSpace(add_size(shared_size(), domain_size()));
+}
+
+static void
+init_shared(void)
+{
+	memset(FwShmem, 0, shared_size());
+	SpinLockInit(&FwShmem->mutex);
+	FwShmem->stats_reset = GetCurrentTimestamp();
+	FwShmem->nconns = FwProcSlots();
+	for (int i = 0; i < FwShmem->nconns; i++)
+		SpinLockInit(&FwShmem->conns[i].mutex);
+}
+
+static void
+startup_shmem(void)
+{
+	bool		found;
+	void	   *mem;
+	int			rc;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	FwShmem = ShmemInitStruct("pg_fastwake", shared_size(), &found);
+	if (!found)
+		init_shared();
+	mem = ShmemInitStruct("pg_fastwake waiters", domain_size(), &found);
+	LWLockRelease(AddinShmemInitLock);
+
+	/* After a crash restart the old handle names memory that is gone. */
+	if (FwDomain != NULL)
+		fastwake_domain_destroy(FwDomain);
+	FwDomain = NULL;
+	rc = fastwake_domain_create(&FwDomain, (void *) TYPEALIGN(64, mem),
+								fastwake_domain_size(FwProcSlots()),
+								FwProcSlots());
+	if (rc < 0)
+	{
+		errno = -rc;
+		ereport(FATAL,
+				(errmsg("could not create the table of waiters: %m")));
+	}
+}
+
+void
+FwInstallShmemHooks(void)
+{
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shmem;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup_shmem;
+}
+
+static void
+release_conn(int code, Datum arg)
+{
+	if (my_conn == NULL)
+		return;
+	SpinLockAcquire(&my_conn->mutex);
+	my_conn->role = FW_ROLE_NONE;
+	my_conn->pid = 0;
+	SpinLockRelease(&my_conn->mutex);
+	my_conn = NULL;
+}
+
+FwConn *
+FwConnClaim(FwRole role, const char *name)
+{
+	FwConn	   *conn = &FwShmem->conns[FwMyProcIndex()];
+
+	SpinLockAcquire(&conn->mutex);
+	conn->role = role;
+	conn->pid = MyProcPid;
+	strlcpy(conn->application_name, name, sizeof(conn->application_name));
+	strlcpy(conn->transport, "tcp", sizeof(conn->transport));
+	conn->reason[0] = '\0';
+	memset(&conn->info, 0, sizeof(conn->info));
+	conn->stream_ends = 0;
+	SpinLockRelease(&conn->mutex);
+	fastwake_histogram_reset(&conn->rtt);
+
+	if (my_conn == NULL)
+		before_shmem_exit(release_conn, 0);
+	my_conn = conn;
+	return conn;
+}
+
+void
+FwConnSet(FwConn *conn, const char *transport, const char *reason,
+		  struct fastwake_channel *channel)
+{
+	struct fastwake_channel_info info;
+
+	memset(&info, 0, sizeof(info));
+	info.size = sizeof(info);
+	if (channel != NULL)
+		(void) fastwake_channel_query(channel, &info);
+
+	SpinLockAcquire(&conn->mutex);
+	strlcpy(conn->transport, transport, sizeof(conn->transport));
+	strlcpy(conn->reason, reason ? reason : "", sizeof(conn->reason));
+	conn->info = info;
+	SpinLockRelease(&conn->mutex);
+}
+
+void
+FwConnRefresh(FwConn *conn, struct fastwake_channel *channel)
+{
+	struct fastwake_channel_info info;
+
+	info.size = sizeof(info);
+	if (fastwake_channel_query(channel, &info) < 0)
+		return;
+	SpinLockAcquire(&conn->mutex);
+	conn->info = info;
+	SpinLockRelease(&conn->mutex);
+}
+
+void
+FwCountFallback(const char *reason)
+{
+	SpinLockAcquire(&FwShmem->mutex);
+	FwShmem->backoff.fallbacks++;
+	FwShmem->backoff.last_fallback = GetCurrentTimestamp();
+	strlcpy(FwShmem->backoff.reason, reason, FASTWAKE_REASON_MAX);
+	SpinLockRelease(&FwShmem->mutex);
+}
+
+void
+FwBackoffFailure(const char *reason)
+{
+	FwBackoff  *backoff = &FwShmem->backoff;
+	TimestampTz now = GetCurrentTimestamp();
+	int64		pause = FW_BACKOFF_FIRST_MS;
+
+	SpinLockAcquire(&FwShmem->mutex);
+	for (int i = 0; i < backoff->failures && pause < FW_BACKOFF_LAST_MS; i++)
+		pause *= 2;
+	backoff->failures++;
+	backoff->next_retry =
+		TimestampTzPlusMilliseconds(now, Min(pause, FW_BACKOFF_LAST_MS));
+	SpinLockRelease(&FwShmem->mutex);
+	FwCountFallback(reason);
+}
+
+void
+FwBackoffSuccess(void)
+{
+	SpinLockAcquire(&FwShmem->mutex);
+	FwShmem->backoff.failures = 0;
+	FwShmem->backoff.next_retry = 0;
+	SpinLockRelease(&FwShmem->mutex);
+}
+
+bool
+FwBackoffOver(TimestampTz *retry)
+{
+	SpinLockAcquire(&FwShmem->mutex);
+	*retry = FwShmem->backoff.next_retry;
+	SpinLockRelease(&FwShmem->mutex);
+	return *retry == 0 || GetCurrentTimestamp() >= *retry;
+}

@@ -1,0 +1,277 @@
+/*-------------------------------------------------------------------------
+ *
+ * fw_views.c
+ *	  SQL functions beneath the views.
+ *
+ * A function whose result changes shape gets a new symbol, named after the
+ * version; old ones stay, for databases that have not been upgraded yet.
+ *
+ * Portions Copyright (c) 2026, the pg_fastwake authors
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *-------------------------------------------------------------------------
+ */
+#include "pg_fastwake.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+#define STATUS_COLUMNS		14
+#define REPLICATION_COLUMNS 23
+#define WAITS_COLUMNS		10
+
+PG_FUNCTION_INFO_V1(pg_fastwake_status_0_1);
+PG_FUNCTION_INFO_V1(pg_fastwake_replication_0_1);
+PG_FUNCTION_INFO_V1(pg_fastwake_waits_0_1);
+PG_FUNCTION_INFO_V1(pg_fastwake_reset);
+
+static const char *const class_names[FW_WAIT_CLASSES] = {
+	[FW_WAIT_SYNC_COMMIT] = "sync_commit",
+	[FW_WAIT_WALSENDER] = "walsender",
+	[FW_WAIT_WALRECEIVER] = "walreceiver",
+	[FW_WAIT_STARTUP] = "startup",
+};
+
+static const char *const path_names[FW_PATHS] = {
+	[FW_PATH_MEMORY] = "memory",
+	[FW_PATH_DESCRIPTOR] = "descriptor",
+};
+
+static void
+require_preload(void)
+{
+	if (FwShmem == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pg_fastwake must be loaded via shared_preload_libraries"),
+				 errhint("Add pg_fastwake to shared_preload_libraries and restart the server.")));
+}
+
+/* A row in the making. */
+typedef struct Row
+{
+	Datum		values[REPLICATION_COLUMNS];
+	bool		nulls[REPLICATION_COLUMNS];
+	int			n;
+} Row;
+
+static void
+put(Row *row, Datum value)
+{
+	row->nulls[row->n] = false;
+	row->values[row->n++] = value;
+}
+
+static void
+put_null(Row *row)
+{
+	row->nulls[row->n++] = true;
+}
+
+/* Empty text is shown as null. */
+static void
+put_text(Row *row, const char *text)
+{
+	if (text == NULL || text[0] == '\0')
+		put_null(row);
+	else
+		put(row, CStringGetTextDatum(text));
+}
+
+static void
+put_count(Row *row, uint64 count)
+{
+	put(row, Int64GetDatum((int64) count));
+}
+
+static void
+put_time(Row *row, TimestampTz time)
+{
+	if (time == 0)
+		put_null(row);
+	else
+		put(row, TimestampTzGetDatum(time));
+}
+
+/* A quantile in microseconds, null while nothing was counted. */
+static void
+put_quantile(Row *row, const struct fastwake_histogram *h, double q)
+{
+	if (h->count == 0)
+		put_null(row);
+	else if (q >= 1)
+		put(row, Float8GetDatum(h->max / 1000.0));
+	else
+		put(row, Float8GetDatum(fastwake_histogram_quantile(h, q) / 1000.0));
+}
+
+Datum
+pg_fastwake_status_0_1(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Row			row = {.n = 0};
+	FwBackoff	backoff;
+	TimestampTz reset;
+
+	require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+
+	SpinLockAcquire(&FwShmem->mutex);
+	backoff = FwShmem->backoff;
+	reset = FwShmem->stats_reset;
+	SpinLockRelease(&FwShmem->mutex);
+
+	put_text(&row, fastwake_version());
+	put(&row, BoolGetDatum(fw_enabled));
+	put(&row, BoolGetDatum(FwHooksActive()));
+	put(&row, BoolGetDatum(false));	/* module: this version has none */
+	put_text(&row, FwTransportSetting());
+	put_text(&row, FwModeName(fw_mode));
+	put_count(&row, pg_atomic_read_u64(&FwShmem->signals_saved));
+	put_count(&row, pg_atomic_read_u64(&FwShmem->signals_sent));
+	put_count(&row, backoff.fallbacks);
+	put_time(&row, backoff.last_fallback);
+	put_text(&row, backoff.reason);
+	put(&row, Int32GetDatum(backoff.failures));
+	put_time(&row, backoff.next_retry);
+	put_time(&row, reset);
+	Assert(row.n == STATUS_COLUMNS);
+
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
+						 row.values, row.nulls);
+	return (Datum) 0;
+}
+
+/* The mutable parts of *CONN that need the lock; false if unused. */
+static bool
+snapshot(FwConn *conn, FwConn *copy)
+{
+	SpinLockAcquire(&conn->mutex);
+	memcpy(copy, conn, offsetof(FwConn, rtt));
+	SpinLockRelease(&conn->mutex);
+	return copy->role != FW_ROLE_NONE;
+}
+
+static void
+put_connection(Row *row, const FwConn *conn,
+			   const struct fastwake_histogram *rtt)
+{
+	const struct fastwake_channel_info *info = &conn->info;
+	bool		tcp = strcmp(conn->transport, "tcp") == 0;
+
+	put_text(row, conn->role == FW_ROLE_SENDER ? "sender" : "receiver");
+	put(row, Int32GetDatum(conn->pid));
+	put_text(row, conn->application_name);
+	put_text(row, conn->transport);
+	put_text(row, info->device);
+	put_text(row, info->local);
+	put_text(row, info->peer);
+	if (tcp)
+		put_null(row);
+	else
+		put_count(row, info->qp_num);
+	put_text(row, info->state);
+	put_count(row, info->tx_bytes);
+	put_count(row, info->tx_messages);
+	put_count(row, info->rx_bytes);
+	put_count(row, info->rx_messages);
+	put_count(row, info->ring_used);
+	put_count(row, info->ring_size);
+	put_count(row, info->full_waits);
+	put_count(row, info->pinned);
+	put_count(row, conn->stream_ends);
+	put_quantile(row, rtt, 0.5);
+	put_quantile(row, rtt, 0.99);
+	put_quantile(row, rtt, 0.999);
+	put_quantile(row, rtt, 1);
+	put_text(row, conn->reason);
+	Assert(row->n == REPLICATION_COLUMNS);
+}
+
+Datum
+pg_fastwake_replication_0_1(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+
+	for (int i = 0; i < FwShmem->nconns; i++)
+	{
+		Row			row = {.n = 0};
+		FwConn		conn;
+
+		if (!snapshot(&FwShmem->conns[i], &conn))
+			continue;
+		put_connection(&row, &conn, &FwShmem->conns[i].rtt);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
+							 row.values, row.nulls);
+	}
+	return (Datum) 0;
+}
+
+Datum
+pg_fastwake_waits_0_1(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+
+	for (int c = 0; c < FW_WAIT_CLASSES; c++)
+	{
+		for (int p = 0; p < FW_PATHS; p++)
+		{
+			FwWaitStats *stats = &FwShmem->waits[c][p];
+			Row			row = {.n = 0};
+
+			put_text(&row, class_names[c]);
+			put_text(&row, path_names[p]);
+			put_count(&row, pg_atomic_read_u64(&stats->waits));
+			put_count(&row, pg_atomic_read_u64(&stats->switches));
+			put_count(&row, pg_atomic_read_u64(&stats->spurious));
+			put_count(&row, pg_atomic_read_u64(&stats->parks));
+			put_quantile(&row, &stats->latency, 0.5);
+			put_quantile(&row, &stats->latency, 0.99);
+			put_quantile(&row, &stats->latency, 0.999);
+			put_quantile(&row, &stats->latency, 1);
+			Assert(row.n == WAITS_COLUMNS);
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
+								 row.values, row.nulls);
+		}
+	}
+	return (Datum) 0;
+}
+
+static void
+reset_waits(FwWaitStats *stats)
+{
+	pg_atomic_write_u64(&stats->waits, 0);
+	pg_atomic_write_u64(&stats->switches, 0);
+	pg_atomic_write_u64(&stats->spurious, 0);
+	pg_atomic_write_u64(&stats->parks, 0);
+	fastwake_histogram_reset(&stats->latency);
+}
+
+/* Counters and histograms; not the back-off, which is policy, not statistics. */
+Datum
+pg_fastwake_reset(PG_FUNCTION_ARGS)
+{
+	require_preload();
+
+	for (int c = 0; c < FW_WAIT_CLASSES; c++)
+		for (int p = 0; p < FW_PATHS; p++)
+			reset_waits(&FwShmem->waits[c][p]);
+	for (int i = 0; i < FwShmem->nconns; i++)
+		fastwake_histogram_reset(&FwShmem->conns[i].rtt);
+	pg_atomic_write_u64(&FwShmem->signals_saved, 0);
+	pg_atomic_write_u64(&FwShmem->signals_sent, 0);
+
+	SpinLockAcquire(&FwShmem->mutex);
+	FwShmem->backoff.fallbacks = 0;
+	FwShmem->stats_reset = GetCurrentTimestamp();
+	SpinLockRelease(&FwShmem->mutex);
+	PG_RETURN_VOID();
+}

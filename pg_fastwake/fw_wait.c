@@ -1,0 +1,247 @@
+/*-------------------------------------------------------------------------
+ *
+ * fw_wait.c
+ *	  FastWake waits of backends and of the startup process.
+ *
+ * A process waits on its latch's word in memory instead of on a signal: whoever
+ * sets the latch wakes it through hook_kill().  Core sees such a wait as an
+ * epoll_wait() interrupted by a signal (EINTR), and looks at its latch itself;
+ * nothing about what a wait means changes.
+ *
+ * Portions Copyright (c) 2026, the pg_fastwake authors
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *-------------------------------------------------------------------------
+ */
+#include "pg_fastwake.h"
+
+#include <unistd.h>
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/s_lock.h"
+#include "utils/wait_event.h"
+
+/* Shortest polling time, so that it can grow again. */
+#define FW_SPIN_LEAST_NS 1000
+
+static struct fastwake_waiter *my_waiter = NULL;
+static bool my_waiter_refused = false;
+
+static void
+detach_waiter(int code, Datum arg)
+{
+	if (my_waiter != NULL)
+		fastwake_waiter_detach(my_waiter);
+	my_waiter = NULL;
+	my_waiter_refused = true;
+}
+
+/* Once per process: that our hooks are still in place, and a slot. */
+static void
+attach_waiter(void)
+{
+	int			rc;
+
+	if (!FwInterposeVerify())
+	{
+		my_waiter_refused = true;
+		ereport(LOG,
+				(errmsg("pg_fastwake: waits of this process are PostgreSQL's own"),
+				 errdetail("Another library has replaced epoll_wait, kill or recv after pg_fastwake did."),
+				 errhint("Put pg_fastwake last in shared_preload_libraries.")));
+		return;
+	}
+	rc = fastwake_waiter_attach(FwDomain, FwMyProcIndex(), &my_waiter);
+	if (rc < 0)
+	{
+		my_waiter = NULL;
+		my_waiter_refused = true;
+		errno = -rc;
+		ereport(DEBUG1,
+				(errmsg_internal("pg_fastwake: could not attach a waiter: %m")));
+		return;
+	}
+	before_shmem_exit(detach_waiter, 0);
+}
+
+struct fastwake_waiter *
+FwMyWaiter(void)
+{
+	if (my_waiter == NULL && !my_waiter_refused && FwDomain != NULL &&
+		MyProc != NULL && FwHooksActive() && !proc_exit_inprogress)
+		attach_waiter();
+	return my_waiter;
+}
+
+bool
+FwWaitsEnabled(void)
+{
+	return fw_enabled && fw_mode != FW_MODE_OFF;
+}
+
+uint64
+FwBudget(void)
+{
+	return fw_mode == FW_MODE_INTERRUPT ? 0 : (uint64) fw_poll_us * 1000;
+}
+
+/*
+ * For channels that only descriptors can wait for.  The bound adapts as a KVM
+ * halt poll does: doubled when polling caught the event, halved when not.
+ * Nothing is polled on a single CPU, where the event's sender needs it.
+ */
+bool
+FwSpin(FwWaitClass wclass, struct fastwake_channel *channel)
+{
+	static uint64 bound[FW_WAIT_CLASSES];
+	static int	cpus = 0;
+	uint64		cap = FwBudget();
+	uint64		end;
+
+	if (cpus == 0)
+		cpus = (int) sysconf(_SC_NPROCESSORS_ONLN);
+	if (cpus < 2 || cap == 0)
+		return false;
+	if (bound[wclass] == 0 || bound[wclass] > cap)
+		bound[wclass] = cap;
+
+	end = fastwake_now() + bound[wclass];
+	do
+	{
+		if (fastwake_channel_poll(channel) != 0 || MyLatch->is_set)
+		{
+			bound[wclass] = Min(bound[wclass] * 2, cap);
+			return true;
+		}
+		SPIN_DELAY();
+	} while (fastwake_now() < end);
+	bound[wclass] = Max(bound[wclass] / 2, FW_SPIN_LEAST_NS);
+	return false;
+}
+
+void
+FwWatchLatch(struct fastwake_watch *watch)
+{
+	StaticAssertStmt(sizeof(MyLatch->is_set) == 4, "is_set is one 4-byte word");
+
+	memset(watch, 0, sizeof(*watch));
+	watch->word = &MyLatch->is_set;
+	watch->size = 4;
+	watch->condition = FASTWAKE_NE;
+}
+
+void
+FwCountPark(FwWaitClass wclass)
+{
+	pg_atomic_fetch_add_u64(&FwShmem->waits[wclass][FW_PATH_MEMORY].parks, 1);
+}
+
+int
+FwWait(FwWaitClass wclass, const struct fastwake_watch *watches,
+	   unsigned int n, uint64 deadline_ns)
+{
+	FwWaitStats *stats = &FwShmem->waits[wclass][FW_PATH_MEMORY];
+	struct fastwake_wait_result result;
+	int			rc;
+
+	rc = fastwake_wait(my_waiter, watches, n, FwBudget(), deadline_ns, &result);
+	pg_atomic_fetch_add_u64(&stats->waits, 1);
+	if (result.slept)
+		pg_atomic_fetch_add_u64(&stats->switches, 1);
+	if (rc == (int) n && n > 0)
+		pg_atomic_fetch_add_u64(&stats->spurious, 1);
+	if (result.latency_ns > 0)
+		fastwake_histogram_add(&stats->latency, result.latency_ns);
+	return rc;
+}
+
+/* Absolute time at which a core timeout in ms ends; 0 for none (-1). */
+static uint64
+deadline_of(int timeout)
+{
+	return timeout < 0 ? 0 : fastwake_now() + (uint64) timeout * 1000000;
+}
+
+/* The end of the next slice, or DEADLINE if that comes first. */
+static uint64
+slice_end(uint64 deadline)
+{
+	uint64		end = fastwake_now() + (uint64) FW_BACKEND_SLICE_MS * 1000000;
+
+	return deadline != 0 && deadline < end ? deadline : end;
+}
+
+/*
+ * The body of both waits: one slice, at whose end the descriptors are looked
+ * at, for the postmaster's death and anything else core watches.  Core, told
+ * that it was interrupted, checks its latch and comes back with what is left
+ * of its timeout.
+ */
+static int
+wait_slice(FwWaitClass wclass, const struct fastwake_watch *watches,
+		   unsigned int n, int epfd, struct epoll_event *events,
+		   int maxevents, int timeout)
+{
+	uint64		deadline = deadline_of(timeout);
+
+	if (FwWait(wclass, watches, n, slice_end(deadline)) == -ETIMEDOUT)
+	{
+		int			rc = FwRealEpollWait(epfd, events, maxevents, 0);
+
+		if (rc != 0)
+			return rc;
+		if (deadline != 0 && fastwake_now() >= deadline)
+			return 0;
+	}
+	errno = EINTR;
+	return -1;
+}
+
+int
+FwSyncCommitWait(int epfd, struct epoll_event *events, int maxevents,
+				 int timeout)
+{
+	struct fastwake_watch watch;
+
+	if (FwMyWaiter() == NULL)
+		return FwRealEpollWait(epfd, events, maxevents, timeout);
+	FwWatchLatch(&watch);
+	return wait_slice(FW_WAIT_SYNC_COMMIT, &watch, 1,
+					  epfd, events, maxevents, timeout);
+}
+
+/*
+ * The startup process sleeps on recoveryWakeupLatch, whose address is private
+ * to core.  So there is no word to check after publishing the waiter; instead:
+ *
+ *	setter						startup process
+ *	latch->is_set = true		maybe_sleeping = true, is_set? (core)
+ *	waiter published?			publish the waiter, full barrier
+ *	no: signal / yes: ring		signal pending? (epoll_wait, 0) / sleep
+ *
+ * A setter before the publication sends a signal, which the epoll_wait with
+ * timeout zero finds; one after it rings the waiter's doorbell, whose value
+ * fastwake_wait() compares with the one at publication.
+ */
+int
+FwStartupWait(int epfd, struct epoll_event *events, int maxevents, int timeout)
+{
+	struct fastwake_waiter *waiter = FwMyWaiter();
+	int			rc;
+
+	if (waiter == NULL || !AmStartupProcess())
+		return FwRealEpollWait(epfd, events, maxevents, timeout);
+
+	fastwake_waiter_publish(waiter);
+	rc = FwRealEpollWait(epfd, events, maxevents, 0);
+	if (rc != 0)
+	{
+		fastwake_waiter_withdraw(waiter);
+		return rc;
+	}
+	return wait_slice(FW_WAIT_STARTUP, NULL, 0,
+					  epfd, events, maxevents, timeout);
+}

@@ -1,0 +1,275 @@
+/*-------------------------------------------------------------------------
+ *
+ * pg_fastwake.h
+ *	  What the files of the extension share.
+ *
+ *	fw_guc.c		settings
+ *	fw_shmem.c		shared memory: waiters, connections, back-off, counters
+ *	fw_interpose.c	replaces libc functions in the executable's GOT
+ *	fw_hooks.c		the replacements: epoll_wait, kill, recv
+ *	fw_wait.c		FastWake waits of backends and the startup process
+ *	fw_endpoint.c	primary's half of the negotiation
+ *	fw_connect.c	standby's half of the negotiation
+ *	fw_backlog.c	what a full ring makes wait
+ *	fw_sender.c		walsender: bytes and waits of a stream on a channel
+ *	fw_receiver.c	walreceiver: bytes and waits of a stream on a channel
+ *	fw_views.c		SQL functions beneath the views
+ *
+ * Portions Copyright (c) 2026, the pg_fastwake authors
+ *
+ * SPDX-License-Identifier: PostgreSQL
+ *-------------------------------------------------------------------------
+ */
+#ifndef PG_FASTWAKE_H
+#define PG_FASTWAKE_H
+
+#include "postgres.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "fastwake.h"
+#include "port/atomics.h"
+#include "storage/spin.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+#include "pg_compat.h"
+
+#define FW_NAMELEN 64
+
+/* ---- settings (fw_guc.c) ---- */
+
+typedef enum FwTransport
+{
+	FW_TRANSPORT_AUTO,
+	FW_TRANSPORT_RDMA,
+	FW_TRANSPORT_SHM,
+	FW_TRANSPORT_TCP
+} FwTransport;
+
+typedef enum FwMode
+{
+	FW_MODE_ADAPTIVE,
+	FW_MODE_DISPATCH,
+	FW_MODE_INTERRUPT,
+	FW_MODE_OFF
+} FwMode;
+
+extern bool fw_enabled;
+extern int	fw_transport;
+extern int	fw_mode;
+extern char *fw_rdma_device;
+extern char *fw_listen_address;
+extern int	fw_ring_size_kb;
+extern int	fw_poll_us;
+extern bool fw_allow_plaintext;
+extern bool fw_interpose;
+
+extern void FwDefineSettings(void);
+extern const char *FwModeName(int mode);
+extern const char *FwTransportSetting(void);
+/* Options of a channel from the settings; pointers are to the settings. */
+extern void FwChannelOptions(struct fastwake_channel_options *options);
+
+/* ---- shared memory (fw_shmem.c) ---- */
+
+typedef enum FwWaitClass
+{
+	FW_WAIT_SYNC_COMMIT,
+	FW_WAIT_WALSENDER,
+	FW_WAIT_WALRECEIVER,
+	FW_WAIT_STARTUP,
+	FW_WAIT_CLASSES
+} FwWaitClass;
+
+typedef enum FwWaitPath
+{
+	FW_PATH_MEMORY,				/* polling, then a futex */
+	FW_PATH_DESCRIPTOR,			/* armed descriptors and core's epoll */
+	FW_PATHS
+} FwWaitPath;
+
+/* Updated with relaxed atomics by any process. */
+typedef struct FwWaitStats
+{
+	pg_atomic_uint64 waits;
+	pg_atomic_uint64 switches;	/* of them slept in the kernel */
+	pg_atomic_uint64 spurious;	/* ended with nothing to do */
+	pg_atomic_uint64 parks;		/* handed over to the descriptor path */
+	struct fastwake_histogram latency;	/* ring to return, ns */
+} FwWaitStats;
+
+typedef enum FwRole
+{
+	FW_ROLE_NONE,
+	FW_ROLE_SENDER,
+	FW_ROLE_RECEIVER
+} FwRole;
+
+/*
+ * One replication connection.  Written by its process only; name and reason
+ * fields under ->mutex, counters as single aligned words.
+ */
+typedef struct FwConn
+{
+	slock_t		mutex;
+	FwRole		role;
+	pid_t		pid;
+	char		application_name[FW_NAMELEN];
+	char		transport[8];	/* rdma, shm, tcp */
+	char		reason[FASTWAKE_REASON_MAX];	/* why tcp */
+	struct fastwake_channel_info info;
+	uint64		stream_ends;
+	struct fastwake_histogram rtt;
+} FwConn;
+
+/* Retry policy of the standby; outlives walreceivers.  Under FwShared.mutex. */
+typedef struct FwBackoff
+{
+	uint64		fallbacks;		/* since start: streams that went to TCP */
+	int			failures;		/* in a row */
+	TimestampTz next_retry;		/* RDMA is not tried before; 0 = none */
+	TimestampTz last_fallback;
+	char		reason[FASTWAKE_REASON_MAX];
+} FwBackoff;
+
+typedef struct FwShared
+{
+	slock_t		mutex;
+	FwBackoff	backoff;
+	TimestampTz stats_reset;
+	pg_atomic_uint64 signals_saved; /* SIGURGs that became wake-ups */
+	pg_atomic_uint64 signals_sent;	/* SIGURGs that stayed signals */
+	FwWaitStats waits[FW_WAIT_CLASSES][FW_PATHS];
+	int			nconns;
+	FwConn		conns[FLEXIBLE_ARRAY_MEMBER];
+} FwShared;
+
+extern FwShared *FwShmem;
+extern struct fastwake_domain *FwDomain;
+
+extern void FwInstallShmemHooks(void);
+extern int	FwProcSlots(void);
+/* This process's entry in FwShmem->conns, claimed for ROLE; freed at exit. */
+extern FwConn *FwConnClaim(FwRole role, const char *name);
+extern void FwConnSet(FwConn *conn, const char *transport, const char *reason,
+					  struct fastwake_channel *channel);
+extern void FwConnRefresh(FwConn *conn, struct fastwake_channel *channel);
+extern void FwBackoffFailure(const char *reason);
+extern void FwBackoffSuccess(void);
+/* True if RDMA may be tried now; else *RETRY tells when. */
+extern bool FwBackoffOver(TimestampTz *retry);
+extern void FwCountFallback(const char *reason);
+
+/* ---- libc interposition (fw_interpose.c, fw_hooks.c) ---- */
+
+typedef struct FwHook
+{
+	const char *name;
+	void	   *replacement;
+	void	  **original;		/* what the replacement calls */
+} FwHook;
+
+/* All or nothing.  Returns false and REASON if it is not possible here. */
+extern bool FwInterpose(const FwHook *hooks, int n, const char **reason);
+/* True while every slot still holds our function. */
+extern bool FwInterposeVerify(void);
+
+extern bool FwHooksInstall(const char **reason);
+extern bool FwHooksActive(void);
+extern int	FwRealEpollWait(int epfd, struct epoll_event *events,
+							int maxevents, int timeout);
+extern ssize_t FwRealRecv(int fd, void *buf, size_t len, int flags);
+
+/* ---- waits (fw_wait.c) ---- */
+
+/* This process's waiter, attached at first use; NULL: use core's wait. */
+extern struct fastwake_waiter *FwMyWaiter(void);
+/* Wait and account.  As fastwake_wait(). */
+extern int	FwWait(FwWaitClass wclass, const struct fastwake_watch *watches,
+				   unsigned int n, uint64 deadline_ns);
+extern void FwWatchLatch(struct fastwake_watch *watch);
+extern bool FwWaitsEnabled(void);
+/* Poll for a channel's event or the latch, adaptively; true if one came. */
+extern bool FwSpin(FwWaitClass wclass, struct fastwake_channel *channel);
+extern uint64 FwBudget(void);
+extern void FwCountPark(FwWaitClass wclass);
+extern int	FwSyncCommitWait(int epfd, struct epoll_event *events,
+							 int maxevents, int timeout);
+extern int	FwStartupWait(int epfd, struct epoll_event *events,
+						  int maxevents, int timeout);
+
+/*
+ * A wait in memory does not see TCP or the postmaster's death; so it lasts at
+ * most this long before descriptors are looked at.
+ */
+#define FW_SLICE_MS			20	/* walsender and walreceiver */
+#define FW_BACKEND_SLICE_MS	1000	/* backends: postmaster death only */
+/* Without traffic for so long, a stream's waits go to descriptors at once. */
+#define FW_IDLE_MS			1000
+
+/* ---- negotiation ---- */
+
+/* Longest time a standby or a walsender spends on setting up a channel. */
+#define FW_NEGOTIATION_MS	2000
+#define FW_READY			"ready"
+#define FW_TCP				"tcp "	/* prefix of a refusal, then the reason */
+#define FW_FAILED_PREFIX	"pg_fastwake channel failed"
+
+/* Show hook of pg_fastwake.endpoint (fw_endpoint.c). */
+extern const char *FwShowEndpoint(void);
+/* Channel agreed on by this walsender's client, or NULL; ownership passes. */
+extern struct fastwake_channel *FwEndpointTakeChannel(bool *wal_only);
+
+struct pg_conn;
+/*
+ * Negotiate a channel over the replication connection CONN (fw_connect.c).
+ * NULL: stay on TCP, REASON (FASTWAKE_REASON_MAX) says why; *FAILED if that is
+ * a failure that calls for a back-off.  *WAL_ONLY: replies stay on TCP.
+ */
+extern struct fastwake_channel *FwNegotiate(struct pg_conn *conn, char *reason,
+											bool *failed, bool *wal_only);
+
+/* ---- streams ---- */
+
+/*
+ * Messages that a channel had no room for, in order (fw_backlog.c).  Each
+ * keeps the stream number it was sent under.
+ */
+typedef struct FwBacklog
+{
+	char	   *data;
+	size_t		start;			/* first byte not yet sent */
+	size_t		end;
+	size_t		size;
+} FwBacklog;
+
+/*
+ * Largest backlog.  Core hands over one WAL message (at most 128 kB) and then
+ * waits until nothing is pending, but for keepalives and replies.
+ */
+#define FW_BACKLOG_MAX (4 * 1024 * 1024)
+
+/* Send or keep.  0, or -errno if the channel is broken or too much is kept. */
+extern int	FwBacklogSend(FwBacklog *backlog, struct fastwake_channel *channel,
+						  uint32 stream, const char *data, size_t len);
+/* Send what is kept, as far as there is room.  0 or -errno. */
+extern int	FwBacklogFlush(FwBacklog *backlog, struct fastwake_channel *channel);
+#define FwBacklogEmpty(b) ((b)->start == (b)->end)
+
+/*
+ * End of a stream, in band: TCP says so too, but may overtake the ring.  No
+ * CopyData message of core begins with this byte.
+ */
+#define FW_END_OF_STREAM 'c'
+
+extern void FwSenderInstall(void);
+extern bool FwSenderStreaming(void);
+extern int	FwSenderWait(int epfd, struct epoll_event *events, int maxevents,
+						 int timeout);
+extern ssize_t FwSenderRecv(int fd, void *buf, size_t len, int flags);
+
+extern void FwReceiverInstall(void);
+
+#endif							/* PG_FASTWAKE_H */
