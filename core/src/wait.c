@@ -350,14 +350,15 @@ static int wait_published(struct wait *wait, uint64_t poll_ns)
 	return found >= 0 ? found : rc;
 }
 
-static void report(const struct wait *wait, uint64_t end_ns,
+/* RC tells whether an event ended the wait, or a signal or time (rc < 0). */
+static void report(const struct wait *wait, int rc, uint64_t end_ns,
 		   struct fastwake_wait_result *result)
 {
 	result->slept = wait->slept;
-	result->rung = wait->rung;
+	result->rung = wait->rung && rc >= 0;
 	result->waited_ns = end_ns - wait->start_ns;
 	result->latency_ns = 0;
-	if (wait->rung_ns != 0 && wait->rung_ns <= end_ns)
+	if (result->rung && wait->rung_ns != 0 && wait->rung_ns <= end_ns)
 		result->latency_ns = end_ns - wait->rung_ns;
 }
 
@@ -375,8 +376,10 @@ int fastwake_wait(struct fastwake_waiter *waiter,
 	uint64_t end_ns;
 	int rc;
 
-	if (!watches_valid(watches, n))
+	if (!watches_valid(watches, n)) {
+		fastwake_waiter_withdraw(waiter);
 		return -EINVAL;
+	}
 	wait.start_ns = timed ? fastwake_now() : 0;
 	rc = look_unpublished(&wait);
 	if (rc == -EAGAIN)
@@ -389,6 +392,6 @@ int fastwake_wait(struct fastwake_waiter *waiter,
 		fw_budget_adapt(budget, budget_ns, end_ns - wait.start_ns,
 				rc >= 0);
 	if (result != NULL)
-		report(&wait, end_ns, result);
+		report(&wait, rc, end_ns, result);
 	return rc;
 }

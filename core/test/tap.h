@@ -56,13 +56,13 @@ tap_ok(int ok, const char *format, ...)
 }
 
 /* Compare integers and show both if they differ. */
-#define tap_is(got, want, ...)                                                 \
-	do {                                                                   \
-		long long tap_got = (long long)(got);                          \
-		long long tap_want = (long long)(want);                        \
-		if (!tap_ok(tap_got == tap_want, __VA_ARGS__))                 \
-			tap_diag("%s:%d: got %lld, want %lld", __FILE__,       \
-				 __LINE__, tap_got, tap_want);                 \
+#define tap_is(got, want, ...)                                           \
+	do {                                                             \
+		long long tap_got = (long long)(got);                    \
+		long long tap_want = (long long)(want);                  \
+		if (!tap_ok(tap_got == tap_want, __VA_ARGS__))           \
+			tap_diag("%s:%d: got %lld, want %lld", __FILE__, \
+				 __LINE__, tap_got, tap_want);           \
 	} while (0)
 
 static inline void tap_skip(int tests, const char *reason)
