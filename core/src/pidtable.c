@@ -9,7 +9,9 @@
  * The table only says where to look.  What an entry says is checked against
  * the slot's owner word, in the same load that tells the slot's state, so a
  * stale entry (holder gone, slot taken by another, pid reused) directs no wake
- * anywhere.  Entries are reclaimed when their room is needed.
+ * anywhere.  Stale entries are reclaimed when their room is needed.  Should
+ * their process attach again in that very moment, it may end up without an
+ * entry: fastwake_wake_pid() answers 0, and the ordinary notification is used.
  */
 #include <errno.h>
 
@@ -122,7 +124,7 @@ int fw_pid_publish(struct fastwake_domain *domain, pid_t pid, unsigned int slot)
 	struct fw_bucket *bucket = bucket_of(domain, pid);
 	uint64_t want = make_entry(pid, slot + 1);
 
-	fw_full_barrier(); /* pairs with those of other attach and detach */
+	fw_full_barrier(); /* pairs with the other thread's */
 	if (find_slot(domain, pid, slot) < domain->waiters)
 		want = make_entry(pid, MANY);
 	if (publish_again(bucket, pid, want) ||
@@ -133,36 +135,17 @@ int fw_pid_publish(struct fastwake_domain *domain, pid_t pid, unsigned int slot)
 }
 
 /*
- * To be called after the slot's owner word has been cleared.  Another thread of
- * this process may attach a slot meanwhile, relying on the entry:
- *
- *	detach (here)                  attach (publish)
- *	-------------                  ----------------
- *	D1 entry = 0                   A1 owner = pid
- *	   full barrier                   full barrier
- *	D2 read owners                 A2 read entry
- *
- * Either A2 sees the entry gone and writes its own, or D2 sees the new owner
- * and publishes it.
+ * To be called after the slot's owner word has been cleared.  An entry that
+ * says MANY stays: another thread may be attaching a slot, relying on it.
  */
 void fw_pid_withdraw(struct fastwake_domain *domain, pid_t pid,
 		     unsigned int slot)
 {
 	struct fw_bucket *bucket = bucket_of(domain, pid);
-	unsigned int i, other = find_slot(domain, pid, slot);
-	uint64_t entry;
+	unsigned int i;
 
-	for (i = 0; i < FW_BUCKET_ENTRIES; i++) {
-		entry = fw_load(&bucket->entry[i]);
-		if (entry == make_entry(pid, slot + 1) ||
-		    (entry == make_entry(pid, MANY) &&
-		     other == domain->waiters))
-			replace(&bucket->entry[i], entry, 0);
-	}
-	fw_full_barrier();
-	other = find_slot(domain, pid, slot);
-	if (other < domain->waiters)
-		fw_pid_publish(domain, pid, other);
+	for (i = 0; i < FW_BUCKET_ENTRIES; i++)
+		replace(&bucket->entry[i], make_entry(pid, slot + 1), 0);
 }
 
 static int wake_all(struct fastwake_domain *domain, pid_t pid)

@@ -33,7 +33,10 @@ static pid_t spawn_holder(unsigned int slot)
 	char c = 1;
 	pid_t pid;
 
-	if (pipe(ready) != 0 || (pid = fork()) < 0)
+	if (pipe(ready) != 0)
+		tap_bail("no pipe");
+	pid = fork();
+	if (pid < 0)
 		tap_bail("no child");
 	if (pid == 0) {
 		if (fastwake_waiter_attach(domain, slot, &w) == 0) {
@@ -267,9 +270,6 @@ static void test_many_slots(void)
 	tap_is(fastwake_wake_pid(domain, me), 1, "the last one too");
 	fastwake_waiter_detach(w[1]);
 	tap_is(fastwake_wake_pid(domain, me), 0, "none is left");
-	for (i = 0; i < SLOTS * FW_BUCKET_ENTRIES; i++)
-		failed += domain->buckets->entry[i] != 0;
-	tap_is(failed, 0, "and the table is empty");
 }
 
 /* Threads of one process attach and detach; each must always be reachable. */
