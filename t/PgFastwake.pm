@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: PostgreSQL
+#
+# What the TAP tests share: clusters with pg_fastwake preloaded, streaming over
+# the transport under test, and checks that it is that transport.
+#
+#	FW_TRANSPORT	shm (default) or rdma: what the tests run over
+#	FW_DESTDIR		where the extension under test is installed
+#	FW_TEMPLATE		data directory to copy instead of running initdb
+package PgFastwake;
+
+use strict;
+use warnings FATAL => 'all';
+
+use Exporter 'import';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(
+  transport make_primary make_standby make_pair wait_streaming transport_of
+  is_transport primary_conninfo poll_log same_data connection_value
+);
+
+# The transport under test.
+sub transport
+{
+	return $ENV{FW_TRANSPORT} // 'shm';
+}
+
+# Settings that every server under test has.
+sub common_conf
+{
+	my $destdir = $ENV{FW_DESTDIR}
+	  or die "FW_DESTDIR must name the directory the extension is installed in";
+	my $libdir = $ENV{FW_PKGLIBDIR} // `pg_config --pkglibdir`;
+	chomp $libdir;
+	return <<"END";
+listen_addresses = '127.0.0.1'
+dynamic_library_path = '$destdir$libdir:\$libdir'
+extension_destdir = '$destdir'
+log_line_prefix = '%m [%p] %b '
+wal_retrieve_retry_interval = 200ms
+max_wal_senders = 8
+END
+}
+
+sub preload_conf
+{
+	my $transport = transport();
+	return <<"END";
+shared_preload_libraries = 'pg_fastwake'
+pg_fastwake.transport = '$transport'
+END
+}
+
+# A primary: initialised, not started.  %opts: preload (1), conf, extra.
+sub make_primary
+{
+	my ($name, %opts) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(
+		allows_streaming => 1,
+		has_archiving => $opts{has_archiving} // 0,
+		extra => $opts{extra} // []);
+	$node->append_conf('postgresql.conf', common_conf());
+	$node->append_conf('postgresql.conf', preload_conf())
+	  if $opts{preload} // 1;
+	$node->append_conf('postgresql.conf', $opts{conf}) if $opts{conf};
+	$node->append_conf('pg_hba.conf',
+		"host replication all 127.0.0.1/32 trust\n"
+		  . "host all all 127.0.0.1/32 trust\n");
+	return $node;
+}
+
+# How a standby reaches a node: by TCP, so that it is not a Unix socket that is
+# silently tested.  %more: further keywords of the connection string.
+sub primary_conninfo
+{
+	my ($upstream, $name, %more) = @_;
+	my %keys = (
+		host => '127.0.0.1',
+		port => $upstream->port,
+		application_name => $name,
+		sslmode => 'disable',
+		gssencmode => 'disable',
+		%more);
+	return join ' ', map { "$_=$keys{$_}" } sort keys %keys;
+}
+
+# A standby of a running node, not started.  %opts: preload (1), conf,
+# conninfo (a hash).
+sub make_standby
+{
+	my ($upstream, $name, %opts) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $preload = $opts{preload} // 1;
+	my $conninfo =
+	  primary_conninfo($upstream, $name, %{ $opts{conninfo} // {} });
+
+	$upstream->backup("for_$name");
+	$node->init_from_backup($upstream, "for_$name", has_streaming => 1);
+	$node->append_conf('postgresql.conf',
+		    "primary_conninfo = '$conninfo'\n"
+		  . 'shared_preload_libraries = '
+		  . ($preload ? "'pg_fastwake'" : "''")
+		  . "\n");
+	$node->append_conf('postgresql.conf', preload_conf()) if $preload;
+	$node->append_conf('postgresql.conf', $opts{conf}) if $opts{conf};
+	return $node;
+}
+
+# A primary and a synchronous standby, both started and streaming; the
+# extension created.  %opts: primary_conf, standby_conf, more for make_*.
+sub make_pair
+{
+	my (%opts) = @_;
+	my $primary = make_primary('primary', conf => $opts{primary_conf},
+		%{ $opts{primary} // {} });
+	$primary->start;
+	$primary->safe_psql('postgres', 'CREATE EXTENSION pg_fastwake')
+	  if $opts{primary}{preload} // 1;
+	my $standby = make_standby($primary, 'standby',
+		conf => $opts{standby_conf}, %{ $opts{standby} // {} });
+	$standby->start;
+	wait_streaming($primary, 'standby');
+	# Only now: a commit during set-up would wait for ever.
+	$primary->safe_psql('postgres',
+		"ALTER SYSTEM SET synchronous_standby_names = 'standby'");
+	$primary->reload;
+	$primary->poll_query_until('postgres',
+		"SELECT sync_state = 'sync' FROM pg_stat_replication")
+	  or die 'standby did not become synchronous';
+	return ($primary, $standby);
+}
+
+sub wait_streaming
+{
+	my ($node, $name) = @_;
+	$node->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM pg_stat_replication "
+		  . "WHERE application_name = '$name' AND state = 'streaming'")
+	  or die "standby $name does not stream";
+}
+
+# One column of the node's connection entry of that role ('' if there is none).
+sub connection_value
+{
+	my ($node, $role, $column) = @_;
+	return $node->safe_psql('postgres',
+		"SELECT $column FROM pg_fastwake_replication() "
+		  . "WHERE role = '$role'");
+}
+
+sub transport_of
+{
+	my ($node, $role) = @_;
+	return connection_value($node, $role, 'transport');
+}
+
+# The node's view says that its connection of this role uses that transport
+# (the one under test by default), and bytes have travelled.
+sub is_transport
+{
+	my ($node, $role, $expected, $what) = @_;
+	$expected //= transport();
+	$what //= $node->name . " as $role uses $expected";
+	my $query =
+	    "SELECT transport = '$expected' FROM pg_fastwake_replication() "
+	  . "WHERE role = '$role' AND (transport = 'tcp' OR "
+	  . "sent_bytes + received_bytes > 0)";
+	my $ok = $node->poll_query_until('postgres', $query);
+	my $seen = $node->safe_psql('postgres',
+		'SELECT role, transport, device, local_address, address, qp_num, '
+		  . 'qp_state, sent_bytes, received_bytes, last_fallback_reason '
+		  . 'FROM pg_fastwake_replication()');
+	note $node->name . ": $seen";
+	return ok($ok, $what);
+}
+
+# Wait until the node's log, from byte OFFSET on, matches.
+sub poll_log
+{
+	my ($node, $regex, $offset) = @_;
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return 1
+		  if substr(slurp_file($node->logfile), $offset // 0) =~ $regex;
+		select undef, undef, undef, 0.1;
+	}
+	return 0;
+}
+
+# Standby has replayed all of the primary's WAL, and query gives the same rows.
+sub same_data
+{
+	my ($primary, $standby, $query, $what) = @_;
+	$primary->wait_for_catchup($standby->name, 'replay',
+		$primary->lsn('insert'));
+	is( $standby->safe_psql('postgres', $query),
+		$primary->safe_psql('postgres', $query),
+		$what);
+}
+
+1;
