@@ -1,0 +1,27 @@
+# shellcheck shell=bash
+# What t/run and t/in_lab share: where PostgreSQL is, how its tests are run.
+
+pg_bin=$(pg_config --bindir)
+pg_lib=$(pg_config --pkglibdir)
+pgxs_dir=$(dirname "$(dirname "$(dirname "$(pg_config --pgxs)")")")
+export pg_bin pg_lib pgxs_dir
+
+# prove, as the postgres user, with what pgxs' prove_installcheck sets.
+# $1: work directory (inst/, src/); $2: where clusters and logs go; then
+# prove's arguments.
+prove_as_postgres()
+{
+    local work=$1 out=$2
+    shift 2
+    mkdir -p "$out"
+    chown postgres "$out"
+    (cd "$work/src" && runuser -u postgres -- env \
+        PATH="${FW_PATH_FIRST:+$FW_PATH_FIRST:}$pg_bin:$PATH" \
+        HOME="$out" TESTDIR="$out" PGPORT=65432 LC_ALL=C.UTF-8 \
+        PG_REGRESS="$pgxs_dir/src/test/regress/pg_regress" \
+        FW_DESTDIR="$work/inst" FW_PKGLIBDIR="$pg_lib" \
+        FW_TRANSPORT="$FW_TRANSPORT" FW_TEMPLATE="${FW_TEMPLATE-}" \
+        FW_LINK_CTL="${FW_LINK_CTL-}" \
+        PG_TEST_TIMEOUT_DEFAULT="${PG_TEST_TIMEOUT_DEFAULT:-180}" \
+        prove -v -I t -I "$pgxs_dir/src/test/perl" "$@")
+}
