@@ -36,7 +36,8 @@ copy_modules()
     done <"$destination/order" >"$destination/modules"
 }
 
-# $2/lab holds what lab/run wrote; the rest is added here.
+# $2/lab holds what lab/run wrote; the rest is added here. The archive goes
+# behind what is in the initramfs already: the kernel unpacks one by one.
 build_initramfs()
 {
     local version=$1 directory=$2
@@ -45,5 +46,5 @@ build_initramfs()
         copy_modules "$version" "$directory/lab" || return
     cp "$lab/init" "$directory/init"
     (cd "$directory" && find init lab -print0 |
-        cpio -0 --quiet -o -H newc -R 0:0) >"$directory/initramfs"
+        cpio -0 --quiet -o -H newc -R 0:0) >>"$directory/initramfs"
 }
