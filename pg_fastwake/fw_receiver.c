@@ -268,7 +268,6 @@ look_at_tcp(void)
 	MemoryContext context = CurrentMemoryContext;
 
 	tcp_due = false;
-	tcp_checked = fastwake_now();
 	PG_TRY();
 	{
 		char	   *buf;
@@ -300,10 +299,13 @@ look_at_tcp(void)
 static void
 check_tcp(void)
 {
-	if (tcp_state != TCP_OPEN)
+	uint64		now = fastwake_now();
+
+	if (tcp_state != TCP_OPEN ||
+		(!tcp_due && now - tcp_checked < TCP_CHECK_NS))
 		return;
-	if (tcp_due || (fastwake_now() - tcp_checked >= TCP_CHECK_NS &&
-					tcp_readable(0)))
+	tcp_checked = now;
+	if (tcp_due || tcp_readable(0))
 		look_at_tcp();
 }
 
@@ -410,6 +412,7 @@ wait_memory(void)
 {
 	struct fastwake_watch watches[5];
 	int			n;
+	int			rc;
 	bool		woken = false;
 
 	if (FwMyWaiter() == NULL)
@@ -418,7 +421,8 @@ wait_memory(void)
 	if (n < 0)
 		return FwSpin(FW_WAIT_WALRECEIVER, channel);
 	FwWatchLatch(&watches[0]);
-	if (fastwake_channel_poll(channel) != 0)
+	rc = fastwake_channel_poll(channel);
+	if (rc < 0 || (rc & FASTWAKE_READABLE))
 		return true;
 
 	MyLatch->maybe_sleeping = true;

@@ -51,7 +51,7 @@
 #define BROKEN_GRACE_MS	500
 /* How often a busy walsender looks for input on TCP. */
 #define TCP_CHECK_NS	(UINT64CONST(20) * 1000000)
-/* The view's figures of a stream that is waiting are at most this old. */
+/* The view's figures are at most this old. */
 #define REFRESH_MS		200
 
 typedef enum State
@@ -80,6 +80,7 @@ static uint64 tcp_checked = 0;
 static uint64 last_traffic = 0;
 static uint64 wal_sent = 0;		/* time of the oldest WAL not yet answered */
 static bool stats_stale = false;
+static uint64 refreshed = 0;
 
 /* A reply being read by core, as a CopyData message. */
 static StringInfoData inject;
@@ -544,6 +545,14 @@ handle_events(const struct epoll_event *got, int n, int epfd,
 	return -1;
 }
 
+static void
+refresh_stats(void)
+{
+	FwConnRefresh(conn, channel);
+	stats_stale = false;
+	refreshed = fastwake_now();
+}
+
 static int
 wait_descriptors(int epfd, struct epoll_event *events, int maxevents,
 				 int timeout)
@@ -576,8 +585,7 @@ wait_descriptors(int epfd, struct epoll_event *events, int maxevents,
 		n = FwRealEpollWait(wait_set, got, lengthof(got), REFRESH_MS);
 		if (n == 0)
 		{
-			FwConnRefresh(conn, channel);
-			stats_stale = false;
+			refresh_stats();
 			timeout = timeout < 0 ? timeout : timeout - REFRESH_MS;
 		}
 	}
@@ -629,6 +637,10 @@ FwSenderWait(int epfd, struct epoll_event *events, int maxevents, int timeout)
 	bool		active = fastwake_now() - last_traffic <
 	(uint64) FW_IDLE_MS * 1000000;
 
+	/* A walsender under load never waits for long. */
+	if (stats_stale &&
+		fastwake_now() - refreshed >= (uint64) REFRESH_MS * 1000000)
+		refresh_stats();
 	if (progress())
 		return wake_self();
 	if (broken == 0 && active && !wal_only && FwWaitsEnabled() &&

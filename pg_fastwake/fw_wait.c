@@ -111,7 +111,9 @@ FwSpin(FwWaitClass wclass, struct fastwake_channel *channel)
 	end = fastwake_now() + bound[wclass];
 	do
 	{
-		if (fastwake_channel_poll(channel) != 0 || MyLatch->is_set)
+		int			rc = fastwake_channel_poll(channel);
+
+		if (rc < 0 || (rc & FASTWAKE_READABLE) || MyLatch->is_set)
 		{
 			bound[wclass] = Min(bound[wclass] * 2, cap);
 			return true;
