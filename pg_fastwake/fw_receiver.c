@@ -419,7 +419,8 @@ wait_memory(void)
 		return false;
 	n = fastwake_channel_watches(channel, &watches[1]);
 	if (n < 0)
-		return FwSpin(FW_WAIT_WALRECEIVER, channel);
+		return FwSpin(FW_WAIT_WALRECEIVER, channel,
+					  FwBacklogEvents(&backlog));
 	FwWatchLatch(&watches[0]);
 	rc = fastwake_channel_poll(channel);
 	if (rc < 0 || (rc & FASTWAKE_READABLE))

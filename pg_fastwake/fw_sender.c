@@ -613,7 +613,8 @@ wait_memory(int timeout)
 		return false;
 	n = fastwake_channel_watches(channel, &watches[1]);
 	if (n < 0)
-		return FwSpin(FW_WAIT_WALSENDER, channel) && (progress(), true);
+		return FwSpin(FW_WAIT_WALSENDER, channel, FwBacklogEvents(&backlog)) &&
+			(progress(), true);
 	FwWatchLatch(&watches[0]);
 
 	/* What came before the watches were taken must be seen now. */

@@ -92,9 +92,12 @@ FwBudget(void)
  * For channels that only descriptors can wait for.  The bound adapts as a KVM
  * halt poll does: doubled when polling caught the event, halved when not.
  * Nothing is polled on a single CPU, where the event's sender needs it.
+ *
+ * Space that is polled away is not announced again when the channel is armed:
+ * who has a backlog must ask for it here, or would sleep on it.
  */
 bool
-FwSpin(FwWaitClass wclass, struct fastwake_channel *channel)
+FwSpin(FwWaitClass wclass, struct fastwake_channel *channel, int events)
 {
 	static uint64 bound[FW_WAIT_CLASSES];
 	static int	cpus = 0;
@@ -113,7 +116,7 @@ FwSpin(FwWaitClass wclass, struct fastwake_channel *channel)
 	{
 		int			rc = fastwake_channel_poll(channel);
 
-		if (rc < 0 || (rc & FASTWAKE_READABLE) || MyLatch->is_set)
+		if (rc < 0 || (rc & events) || MyLatch->is_set)
 		{
 			bound[wclass] = Min(bound[wclass] * 2, cap);
 			return true;

@@ -191,8 +191,12 @@ extern int	FwWait(FwWaitClass wclass, const struct fastwake_watch *watches,
 				   unsigned int n, uint64 deadline_ns);
 extern void FwWatchLatch(struct fastwake_watch *watch);
 extern bool FwWaitsEnabled(void);
-/* Poll for a channel's event or the latch, adaptively; true if one came. */
-extern bool FwSpin(FwWaitClass wclass, struct fastwake_channel *channel);
+/*
+ * Poll for a channel's event or the latch, adaptively; true if one came.
+ * EVENTS: FASTWAKE_READABLE, and FASTWAKE_WRITABLE if there is a backlog.
+ */
+extern bool FwSpin(FwWaitClass wclass, struct fastwake_channel *channel,
+				   int events);
 extern uint64 FwBudget(void);
 extern void FwCountPark(FwWaitClass wclass);
 extern int	FwSyncCommitWait(int epfd, struct epoll_event *events,
@@ -257,6 +261,9 @@ extern int	FwBacklogSend(FwBacklog *backlog, struct fastwake_channel *channel,
 /* Send what is kept, as far as there is room.  0 or -errno. */
 extern int	FwBacklogFlush(FwBacklog *backlog, struct fastwake_channel *channel);
 #define FwBacklogEmpty(b) ((b)->start == (b)->end)
+/* What of a channel its user has to be told. */
+#define FwBacklogEvents(b) \
+	(FASTWAKE_READABLE | (FwBacklogEmpty(b) ? 0 : FASTWAKE_WRITABLE))
 
 /*
  * End of a stream, in band: TCP says so too, but may overtake the ring.  No
