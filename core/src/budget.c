@@ -8,10 +8,7 @@
  * cap doubles it, one that slept longer than the cap halves it, down to 0
  * again.  A wait that ended while polling leaves it alone.
  */
-#include <errno.h>
-#include <sched.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include "internal.h"
 
@@ -28,10 +25,10 @@
 static bool may_run_on_one_cpu_only(void)
 {
 	unsigned long mask[8192 / (8 * sizeof(unsigned long))];
-	int saved = errno, cpus = 0;
-	long i, len = syscall(SYS_sched_getaffinity, 0, sizeof(mask), mask);
+	int cpus = 0;
+	long i, len = fw_syscall(SYS_sched_getaffinity, 0, sizeof(mask),
+				 (long)mask, 0, 0, 0);
 
-	errno = saved;
 	for (i = 0; i < len / (long)sizeof(mask[0]); i++)
 		cpus += __builtin_popcountl(mask[i]);
 	return cpus == 1;

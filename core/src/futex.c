@@ -4,11 +4,9 @@
  * (processes map the words at different addresses, so never PRIVATE).
  */
 #include <errno.h>
-#include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "internal.h"
 
@@ -54,10 +52,9 @@ static int wait_one(const struct fw_futex *futex, uint64_t deadline_ns)
 {
 	struct timespec ts = futex_deadline(deadline_ns);
 
-	if (syscall(SYS_futex, futex->word, FUTEX_WAIT_BITSET, futex->expected,
-		    &ts, NULL, FUTEX_BITSET_MATCH_ANY) == 0)
-		return 0;
-	return -errno;
+	return (int)fw_syscall(SYS_futex, (long)futex->word, FUTEX_WAIT_BITSET,
+			       futex->expected, (long)&ts, 0,
+			       FUTEX_BITSET_MATCH_ANY);
 }
 
 /* -ENOSYS if the kernel, or a seccomp filter, does not offer the call. */
@@ -67,6 +64,7 @@ static int wait_several(const struct fw_futex *futexes, unsigned int n,
 	struct timespec ts = futex_deadline(deadline_ns);
 	struct futex_waitv v[FW_FUTEXES_MAX];
 	unsigned int i;
+	long rc;
 
 	for (i = 0; i < n; i++)
 		v[i] = (struct futex_waitv){
@@ -74,9 +72,11 @@ static int wait_several(const struct fw_futex *futexes, unsigned int n,
 			.uaddr = (uintptr_t)futexes[i].word,
 			.flags = FUTEX_32,
 		};
-	if (syscall(SYS_futex_waitv, v, n, 0, &ts, CLOCK_MONOTONIC) >= 0)
+	rc = fw_syscall(SYS_futex_waitv, (long)v, n, 0, (long)&ts,
+			CLOCK_MONOTONIC, 0);
+	if (rc >= 0)
 		return 0;
-	return errno == EPERM ? -ENOSYS : -errno;
+	return rc == -EPERM ? -ENOSYS : (int)rc;
 }
 
 /*
@@ -113,9 +113,8 @@ int fw_futex_wait(const struct fw_futex *futexes, unsigned int n,
 
 int fw_futex_wake(uint32_t *word, int max)
 {
-	int saved = errno;
-	long woken = syscall(SYS_futex, word, FUTEX_WAKE, max);
+	long woken =
+		fw_syscall(SYS_futex, (long)word, FUTEX_WAKE, max, 0, 0, 0);
 
-	errno = saved;
 	return woken > 0 ? (int)woken : 0;
 }

@@ -49,6 +49,9 @@ static inline void fw_cpu_relax(void)
 #endif
 }
 
+/* Returns -errno on failure, keeps errno. Async-signal-safe. */
+long fw_syscall(long number, long a, long b, long c, long d, long e, long f);
+
 /* ------------------------------------------------------------------ */
 /* futex.c                                                            */
 /* ------------------------------------------------------------------ */

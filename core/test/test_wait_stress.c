@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: PostgreSQL
 /*
  * test_wait_stress.c - races arming, sleeping and waking for some seconds
- * (FASTWAKE_STRESS_SECONDS, 4 by default, shared by the parts).
+ * (FASTWAKE_STRESS_SECONDS, 5 by default, shared by the parts).
  *
  * Pairs of players hand a turn back and forth; a turn is announced in one of
  * several ways, chosen at random but alike on both sides, after a random delay,
  * so that it hits every instant of the other's way to sleep.  Nobody else would
  * make up for a lost wake-up: the wait would last until its deadline, and that
  * is what the test looks for.
+ *
+ * In the duel both sides start each round together and meet within nanoseconds:
+ * it finds a missing memory barrier, if there are two CPUs for it.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -84,9 +87,9 @@ static void *map_shared(size_t size)
 static void setup(void)
 {
 	const char *seconds = getenv("FASTWAKE_STRESS_SECONDS");
-	double total = seconds != NULL ? atof(seconds) : 4;
+	double total = seconds != NULL ? atof(seconds) : 5;
 
-	part_ns = (uint64_t)(total * (double)SECOND / 4);
+	part_ns = (uint64_t)(total * (double)SECOND / 5);
 	shm = map_shared(sizeof(*shm));
 	if (fastwake_domain_create(&domain, NULL, 0, 64) != 0)
 		tap_bail("no domain");
@@ -315,6 +318,128 @@ static void part_threads(void)
 	judge("threads");
 }
 
+/* ---- the duel ---- */
+
+static struct duel {
+	_Alignas(64) uint64_t ready; /* the waiter has begun this round */
+	_Alignas(64) uint64_t word;
+	struct fastwake_doorbell bell;
+	_Alignas(64) uint64_t lost; /* the waiter's */
+	uint64_t rounds, slept;
+	uint32_t stop;
+} duel;
+
+static void spin(uint64_t n)
+{
+	volatile uint64_t left = n;
+
+	while (left != 0)
+		left--;
+}
+
+static uint64_t draw(uint64_t round, uint64_t what, uint64_t below)
+{
+	return mix(round * 4 + what) % below;
+}
+
+/* How the waiter of a round learns of it. */
+enum duel_way {
+	DUEL_RING,	/* the doorbell of a watch */
+	DUEL_WAKE,	/* a watch, woken through the slot */
+	DUEL_PUBLISHED, /* no watch, published before the check */
+	DUEL_BLIND,	/* no watch, not published: woken until it counts */
+	DUEL_WAYS
+};
+
+static void duel_wait(struct fastwake_waiter *waiter, uint64_t round)
+{
+	enum duel_way way = (enum duel_way)(round % DUEL_WAYS);
+	struct fastwake_watch w = { .word = &duel.word,
+				    .operand = round,
+				    .size = 8,
+				    .condition = FASTWAKE_GE64 };
+	unsigned int n = way == DUEL_RING || way == DUEL_WAKE;
+	uint64_t start = fastwake_now();
+	struct fastwake_wait_result r;
+
+	if (way == DUEL_RING)
+		w.doorbell = &duel.bell;
+	/* Long polls would never get to sleep. */
+	waiter->budget.poll_ns = draw(round, 0, 2) * 150;
+	waiter->budget.cpus_checked_ns = start;
+	spin(draw(round, 1, 100));
+	for (;;) {
+		if (way == DUEL_PUBLISHED)
+			fastwake_waiter_publish(waiter);
+		if (fw_load_acquire(&duel.word) >= round)
+			break;
+		fastwake_wait(waiter, &w, n, 150, start + LOST, &r);
+		duel.slept += r.slept;
+	}
+	fastwake_waiter_withdraw(waiter);
+	duel.lost += fastwake_now() - start >= LOST;
+}
+
+/* A wake that was answered by 0 does not count. */
+static void duel_wake(uint64_t round)
+{
+	enum duel_way way = (enum duel_way)(round % DUEL_WAYS);
+
+	spin(draw(round, 2, draw(round, 3, 4) ? 100 : 1000));
+	fw_store_release(&duel.word, round);
+	if (way == DUEL_RING)
+		fastwake_doorbell_ring(&duel.bell);
+	else
+		while (fastwake_wake(domain, 0) == 0 && way == DUEL_BLIND &&
+		       fw_load_acquire(&duel.ready) == round)
+			fw_cpu_relax();
+}
+
+static void *duel_waiter(void *arg)
+{
+	struct fastwake_waiter *waiter = arg;
+	uint64_t round;
+
+	for (round = 1; !fw_load(&duel.stop); round++) {
+		fw_store_release(&duel.ready, round);
+		duel_wait(waiter, round);
+		duel.rounds++;
+	}
+	fw_store_release(&duel.ready, UINT64_MAX);
+	return NULL;
+}
+
+static void duel_waker(void)
+{
+	uint64_t round, spins, end = fastwake_now() + part_ns;
+
+	for (round = 1; fw_load_acquire(&duel.ready) != UINT64_MAX; round++) {
+		for (spins = 1; fw_load_acquire(&duel.ready) < round; spins++)
+			if (spins % 4096 == 0)
+				sched_yield();
+		if (round % 256 == 0 && fastwake_now() >= end)
+			fw_store(&duel.stop, 1);
+		duel_wake(round);
+	}
+}
+
+static void part_duel(void)
+{
+	struct fastwake_waiter *waiter;
+	pthread_t thread;
+
+	if (fastwake_waiter_attach(domain, 0, &waiter) != 0)
+		tap_bail("no slot");
+	pthread_create(&thread, NULL, duel_waiter, waiter);
+	duel_waker();
+	pthread_join(thread, NULL);
+	fastwake_waiter_detach(waiter);
+	tap_diag("duel: %llu rounds, %llu sleeps",
+		 (unsigned long long)duel.rounds,
+		 (unsigned long long)duel.slept);
+	tap_is(duel.lost, 0, "duel: no wake-up is lost");
+}
+
 /* ---- kill -9 of sleepers that share a doorbell with a survivor ---- */
 
 #define VICTIM_SLOT   60
@@ -477,6 +602,7 @@ int main(void)
 {
 	tap_begin();
 	setup();
+	part_duel();
 	part_threads();
 	if (TSAN) {
 		tap_skip(8, "TSan follows the threads of one process only");
