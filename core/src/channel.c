@@ -374,8 +374,10 @@ int fastwake_channel_poll(struct fastwake_channel *ch)
 		return ch->error;
 	if (ch->rx.ready)
 		set |= FASTWAKE_READABLE;
-	if (ch->error == 0 && fw_tx_writable(&ch->tx))
+	if (ch->error == 0 && fw_tx_writable(&ch->tx)) {
 		set |= FASTWAKE_WRITABLE;
+		ch->tx.refused = false; /* the caller knows now */
+	}
 	return set;
 }
 
@@ -393,12 +395,22 @@ int fastwake_channel_flushed(struct fastwake_channel *ch)
 	return ch->ops->flushed(ch);
 }
 
+/*
+ * Something that the caller has not been told: send and recv also look at what
+ * has arrived, and may have taken the news for which a sleeper would wait.
+ */
+static bool pending(const struct fastwake_channel *ch)
+{
+	return ch->rx.ready || ch->rx.head != ch->rx.tail ||
+	       (ch->tx.refused && fw_tx_writable(&ch->tx));
+}
+
 int fastwake_channel_arm(struct fastwake_channel *ch)
 {
 	if (ch->ops == NULL)
 		return -ENOTCONN;
 	ch->armed = true;
-	if (ch->rx.ready || ch->error != 0)
+	if (ch->error != 0 || pending(ch))
 		return 1;
 	return ch->ops->arm(ch);
 }
