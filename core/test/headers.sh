@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: PostgreSQL
 #
-# headers.sh - the public header compiles alone, as C and C++, and the shared
-# library exports what it declares: no more, no less. Run by make test.
+# headers.sh - the public header compiles alone, as C and C++; the shared
+# library exports what it declares, no more, no less; each function has a man
+# page. Run by make test.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 : "${CC:=cc}" "${CXX:=c++}" "${FASTWAKE_LIB:=./libfastwake.so.1}"
@@ -69,9 +70,18 @@ pages=$(documented)
 result $? "every declared function has a man page"
 [ -z "$pages" ] || echo "$pages"
 
+broken=$(grep -l '^\.so ' man/*.[37] | while read -r page; do
+	target=$(sed -n 's|^\.so man[37]/||p' "$page")
+	[ -e "man/$target" ] || echo "# $page: no page $target"
+done)
+[ -z "$broken" ]
+result $? "every alias of a man page has its page"
+[ -z "$broken" ] || echo "$broken"
+
 if command -v mandoc >/dev/null; then
-	mandoc -T lint -W warning man/*.[37]
-	result $? "mandoc finds nothing wrong with the pages"
+	# shellcheck disable=SC2046
+	mandoc -T lint -W warning $(grep -L '^\.so ' man/*.[37])
+	result $? "mandoc finds nothing wrong with the man pages"
 else
 	count=$((count + 1))
 	echo "ok $count # SKIP no mandoc"
