@@ -1,0 +1,171 @@
+# shellcheck shell=bash
+# Helpers of bench/demo and bench/measure; sourced, not run. The callers set
+# run (the temporary directory), bin (PostgreSQL's programs), transport.
+# shellcheck disable=SC2154 # set by the callers: see above
+
+readonly server_user=postgres
+
+die()
+{
+    printf 'demo: %s\n' "$*" >&2
+    exit 1
+}
+
+# PostgreSQL refuses root. setpriv opens no PAM session, as runuser would.
+as_server()
+{
+    setpriv --reuid="$server_user" --regid="$server_user" --init-groups -- "$@"
+}
+
+# Local commits are measured on the stock servers.
+pair_of()
+{
+    case $1 in
+        local) echo stock ;;
+        *) echo "$1" ;;
+    esac
+}
+
+pairs_of()
+{
+    local config
+    for config in "$@"; do
+        pair_of "$config"
+    done | sort -u
+}
+
+# What pg_fastwake.transport is set to on a pair; nothing leaves the default.
+wanted_transport()
+{
+    case $1 in
+        shm | rdma) echo "$1" ;;
+        fastwake) echo "$transport" ;;
+    esac
+}
+
+config_label()
+{
+    case $1 in
+        local) echo "local commit" ;;
+        stock) echo "stock TCP" ;;
+        fastwake) echo "pg_fastwake" ;;
+        *) echo "pg_fastwake $1" ;;
+    esac
+}
+
+# sql PAIR PSQL-ARGUMENT...: on the primary, over its private Unix socket
+sql()
+{
+    local pair=$1
+    shift
+    as_server "$bin/psql" -XAtq -F '|' -v ON_ERROR_STOP=1 -h "$run/$pair/sock" \
+        -p "$(<"$run/$pair/port")" -U postgres -d postgres "$@"
+}
+
+show_logs()
+{
+    tail -n 8 "$run/$1/primary.log" "$run/$1/standby.log" >&2
+}
+
+server_start()
+{
+    as_server "$bin/pg_ctl" -s -w -t 120 -D "$1" -l "$1.log" start </dev/null || {
+        tail -n 20 "$1.log" >&2
+        die "could not start the server in $1"
+    }
+}
+
+server_stop()
+{
+    local mode
+    for mode in "$2" immediate; do
+        [ -e "$1/postmaster.pid" ] || return 0
+        as_server "$bin/pg_ctl" -s -w -t 30 -D "$1" -m "$mode" stop \
+            </dev/null >/dev/null 2>&1
+    done
+    [ ! -e "$1/postmaster.pid" ] || echo "demo: $1 was not stopped" >&2
+}
+
+pair_start()
+{
+    server_start "$run/$1/primary"
+    server_start "$run/$1/standby"
+}
+
+pair_stop()
+{
+    server_stop "$run/$1/primary" "$2"
+    server_stop "$run/$1/standby" "$2"
+}
+
+stop_all()
+{
+    local socket
+    for socket in "$run"/*/sock; do
+        [ ! -d "$socket" ] || pair_stop "$(basename "${socket%/sock}")" "$1"
+    done
+}
+
+# One line: is the standby synchronous, streaming, over TCP and caught up; what
+# is preloaded; is the extension there.
+readonly pair_query="select concat_ws('/',
+    coalesce(max(sync_state), 'no standby'), max(state), max(host(client_addr)),
+    bool_and(replay_lsn >= pg_current_wal_flush_lsn())),
+    current_setting('shared_preload_libraries'),
+    (select count(*) from pg_extension where extname = 'pg_fastwake')
+    from pg_stat_replication"
+
+readonly view_query="select transport, row_to_json(r)
+    from pg_stat_fastwake_replication r where role = 'sender'"
+
+# Prints the answer of pair_query, and in a second line that of view_query,
+# once the standby has caught up.
+ask_pair()
+{
+    local pair=$1 answer tries
+    local queries=(-c "$pair_query")
+    [ "$pair" = stock ] || queries+=(-c "$view_query")
+    for ((tries = 0; tries < 300; tries++)); do
+        answer=$(sql "$pair" "${queries[@]}") || return
+        [[ $answer != sync/streaming/127.0.0.1/t\|* ]] || break
+        sleep 0.1
+    done
+    printf '%s\n' "$answer"
+}
+
+# Fails unless the pair is what its name says; prints the sender's row of
+# pg_stat_fastwake_replication as JSON ({} for stock).
+assert_pair()
+{
+    local pair=$1 state view
+    {
+        read -r state
+        read -r view
+    } < <(ask_pair "$pair")
+    if [ "$pair" = stock ]; then
+        [ "$state" = 'sync/streaming/127.0.0.1/t||0' ] || pair_wrong "$pair" "$state"
+        echo '{}'
+    else
+        [ "$state" = 'sync/streaming/127.0.0.1/t|pg_fastwake|1' ] ||
+            pair_wrong "$pair" "$state"
+        assert_transport "$pair" "${view%%|*}" "${view#*|}"
+        printf '%s\n' "${view#*|}"
+    fi
+}
+
+assert_transport()
+{
+    local want
+    want=$(wanted_transport "$1")
+    case ${want:-auto}/$2 in
+        auto/rdma | auto/shm) ;;
+        rdma/rdma | shm/shm | tcp/tcp) ;;
+        *) pair_wrong "$1" "transport '$2', wanted '${want:-rdma or shm}': $3" ;;
+    esac
+}
+
+pair_wrong()
+{
+    show_logs "$1"
+    die "servers '$1' are not what the row claims: $2"
+}

@@ -1,0 +1,6 @@
+-- What the demo's transactions write into.
+CREATE TABLE demo (
+    client int NOT NULL,
+    written timestamptz NOT NULL DEFAULT now(),
+    note text
+);
