@@ -135,7 +135,9 @@ struct fastwake_wait_result {
  * RESULT: may be NULL.
  * Returns the index of a watch that holds; N if woken by fastwake_wake() with
  * none holding (re-check your condition); -ETIMEDOUT; -EINTR after a signal
- * handler ran; -EINVAL for a malformed watch.
+ * handler ran while it slept (with doorbells: one without SA_RESTART only; a
+ * handler that calls fastwake_wake() on its own waiter ends every wait);
+ * -EINVAL for a malformed watch.
  * One thread at a time per waiter.  Not async-signal-safe.
  */
 int fastwake_wait(struct fastwake_waiter *waiter,
