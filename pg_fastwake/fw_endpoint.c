@@ -32,6 +32,8 @@
 
 static struct fastwake_listener *listener = NULL;
 static struct fastwake_channel *ready_channel = NULL;
+static const char *const not_connected =
+"the standby has not connected to the endpoint, its log says why";
 static char answer[FASTWAKE_ENDPOINT_MAX + FASTWAKE_REASON_MAX];
 
 static bool
@@ -105,7 +107,9 @@ start_listening(void)
 		return refuse(reason);
 	}
 	FwConnSet(FwConnClaim(FW_ROLE_SENDER, application_name), "tcp",
-			  "the standby has not connected to the endpoint", NULL);
+			  not_connected, NULL);
+	/* START_REPLICATION shall end this, whether or not there is a channel. */
+	FwSenderInstall();
 	return answer;
 }
 
@@ -128,7 +132,10 @@ accept_channel(void)
 		int			events;
 
 		if (left <= 0)
-			return refuse("the standby did not connect in time");
+			return refuse(reason[0] == '\0' ?
+						  "the standby did not connect in time" :
+						  psprintf("the standby did not connect in time; %s",
+								   reason));
 		events = WaitLatchOrSocket(MyLatch,
 								   WL_LATCH_SET | WL_SOCKET_READABLE |
 								   WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -149,7 +156,6 @@ accept_channel(void)
 		return refuse(reason);
 	}
 	close_listener();
-	FwSenderInstall();
 	return FW_READY;
 }
 
@@ -182,7 +188,8 @@ FwEndpointTakeChannel(bool *wal_only)
 {
 	struct fastwake_channel *channel = ready_channel;
 
-	close_listener();
+	if (listener != NULL)
+		(void) refuse(not_connected);
 	ready_channel = NULL;
 	*wal_only = connection_encrypted();
 	return channel;
