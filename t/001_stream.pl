@@ -160,15 +160,8 @@ $session->quit;
 
 # ---- large transactions ----
 
-my $sender =
-  $primary->safe_psql('postgres', 'SELECT pid FROM pg_stat_replication');
-
 # A new connection, whose figures begin at zero.
-$primary->safe_psql('postgres',
-	'SELECT pg_terminate_backend(pid) FROM pg_stat_replication');
-$primary->poll_query_until('postgres',
-	"SELECT pid <> $sender FROM pg_stat_replication WHERE state = 'streaming'")
-  or die 'the standby does not come back';
+reconnect($primary, 'standby');
 is_transport($primary, 'sender', undef,
 	'a terminated walsender is followed by one on a channel');
 burst($primary, 'burst', 10000);

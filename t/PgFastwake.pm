@@ -19,6 +19,7 @@ use Test::More;
 our @EXPORT = qw(
   transport make_primary make_standby make_pair wait_streaming transport_of
   is_transport primary_conninfo poll_log same_data connection_value
+  set_conf reconnect
 );
 
 # The transport under test.
@@ -141,6 +142,44 @@ sub wait_streaming
 		"SELECT count(*) = 1 FROM pg_stat_replication "
 		  . "WHERE application_name = '$name' AND state = 'streaming'")
 	  or die "standby $name does not stream";
+}
+
+# Change settings of a running node (undef: back to the default).  New
+# processes have them when this returns.
+sub set_conf
+{
+	my ($node, %settings) = @_;
+	foreach my $name (sort keys %settings)
+	{
+		$node->safe_psql(
+			'postgres',
+			defined $settings{$name}
+			? "ALTER SYSTEM SET $name = '$settings{$name}'"
+			: "ALTER SYSTEM RESET $name");
+	}
+	$node->reload;
+	foreach my $name (sort grep { defined $settings{$_} } keys %settings)
+	{
+		$node->poll_query_until('postgres',
+			"SELECT setting = '$settings{$name}' FROM pg_settings "
+			  . "WHERE name = '$name'")
+		  or die "$name does not change";
+	}
+}
+
+# Make the node's only standby connect anew.
+sub reconnect
+{
+	my ($node, $name) = @_;
+	my $old = $node->safe_psql('postgres',
+		'SELECT pg_terminate_backend(pid), pid FROM pg_stat_replication '
+		  . "WHERE application_name = '$name'");
+
+	$old =~ s/^t\|// or die "no walsender to terminate: $old";
+	$node->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM pg_stat_replication WHERE pid <> $old "
+		  . "AND application_name = '$name' AND state = 'streaming'")
+	  or die "standby $name does not come back";
 }
 
 # One column of the node's connection entry of that role ('' if there is none).
