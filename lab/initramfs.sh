@@ -4,14 +4,16 @@
 
 # crypto-crc32: rxe asks for it by this alias; with modprobe out of reach it
 # would find nothing. dummy: rxe0's network device.
-readonly lab_modules='virtio_pci virtio_console 9pnet_virtio 9p overlay
-    crypto-crc32 crypto-crc32c dummy virtio_net rdma_rxe rdma_ucm ib_uverbs'
+readonly lab_modules='virtio_pci virtio_console crypto-crc32 crypto-crc32c dummy
+    rdma_rxe rdma_ucm ib_uverbs'
+readonly lab_9p_modules='9pnet_virtio 9p overlay'
 
 # Prints "PATH PARAMETERS" per module, each after those it depends on.
 module_order()
 {
     local version=$1 module
-    for module in $lab_modules; do
+    shift
+    for module in "$@"; do
         modprobe -S "$version" --show-depends "$module" || return
     done | sed -n 's/^insmod //p' | awk '!seen[$1]++'
 }
@@ -25,10 +27,14 @@ copy_module()
     esac
 }
 
+# Loading a module takes time under emulation: those for 9p only if it is used.
 copy_modules()
 {
-    local version=$1 destination=$2 file parameters name
-    module_order "$version" >"$destination/order" || return
+    local version=$1 destination=$2 file parameters name modules=$lab_modules
+    # shellcheck disable=SC2154 # set in lab/run
+    [ "$icount" = yes ] && ((${#shares[@]} == 0)) || modules+=" $lab_9p_modules"
+    # shellcheck disable=SC2086 # a list of words
+    module_order "$version" $modules >"$destination/order" || return
     while read -r file parameters; do
         name=$(basename "${file%.xz}")
         copy_module "$file" "$destination/$name" || return
@@ -41,7 +47,7 @@ copy_modules()
 build_initramfs()
 {
     local version=$1 directory=$2
-    # shellcheck disable=SC2154 # lab is set in lab/run
+    # shellcheck disable=SC2154 # set in lab/run
     cp "$(command -v busybox)" "$lab/guest" "$directory/lab/" &&
         copy_modules "$version" "$directory/lab" || return
     cp "$lab/init" "$directory/init"

@@ -4,16 +4,17 @@
 # Debian to run it in, and what all of that needs to start: symbolic links'
 # targets, scripts' interpreters, programs' shared libraries.
 
-# Debian's essential packages are what its scripts may rely on; and the RDMA
-# tools. Their documentation stays behind.
+# Beside Debian's essential packages, on which its scripts rely: the RDMA tools,
+# and the modules of PAM for su and runuser.
 readonly ram_base_packages='procps kmod iproute2 ibverbs-utils ibverbs-providers
-    rdmacm-utils perftest'
+    rdmacm-utils perftest libpam-modules libpam-runtime'
 
-# Files that belong to no package or are loaded by name: the dynamic linker's
-# cache, users, name service, libgcc for thread cancellation, time zones.
+# Files that belong to no package or are loaded by name: alternatives, the
+# dynamic linker's cache, users and their sessions, libgcc for thread
+# cancellation, time zones.
 readonly ram_base_paths='/bin /sbin /lib /lib32 /lib64 /libx32
-    /tmp /var/tmp /root /mnt /home
-    /etc/passwd /etc/group /etc/hostname /etc/localtime /etc/timezone
+    /tmp /var/tmp /root /mnt /home /usr/bin/awk /usr/bin/which
+    /etc/passwd /etc/group /etc/shadow /etc/pam.d/* /etc/hostname /etc/localtime /etc/timezone
     /etc/ld.so.cache /lib/x86_64-linux-gnu/libgcc_s.so.1
     /usr/share/zoneinfo/Etc /usr/share/zoneinfo/UTC /usr/share/zoneinfo/GMT'
 
