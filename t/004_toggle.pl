@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: PostgreSQL
+#
+# Settings that apply at the next wait are changed under load: no commit may be
+# left waiting, and the stream stays on its channel.
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use IPC::Run;
+use List::Util qw(max);
+use PgFastwake;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my ($primary, $standby) =
+  make_pair(primary_conf => "max_connections = 40\nlog_statement = none\n");
+$primary->safe_psql('postgres', 'CREATE TABLE t (i bigserial, v text)');
+is_transport($primary, 'sender');
+is_transport($standby, 'receiver');
+
+my $content = 'SELECT count(*), sum(hashtextextended(v, i)) FROM t';
+my $SECONDS = 6;
+my $script = "$PostgreSQL::Test::Utils::tmp_check/toggle.sql";
+append_to_file($script, "INSERT INTO t (v) VALUES (md5(random()::text));\n");
+
+# Load for some seconds, in the background; $toggle is called until it ends.
+# Returns the longest latency in ms.
+sub load
+{
+	my ($name, $level, $toggle) = @_;
+	my $prefix = "$PostgreSQL::Test::Utils::tmp_check/$name";
+	local $ENV{PGOPTIONS} = "-c synchronous_commit=$level";
+	my ($out, $err) = ('', '');
+	my $bench = IPC::Run::start(
+		[
+			'pgbench', '-n', '-c', 8, '-j', 2, '-T', $SECONDS,
+			'-l', "--log-prefix=$prefix", '-f', $script,
+			'-h', $primary->host, '-p', $primary->port, 'postgres'
+		],
+		'>', \$out, '2>', \$err,
+		IPC::Run::timer($PostgreSQL::Test::Utils::timeout_default));
+	my $rounds = 0;
+
+	# Of its own output pgbench writes nothing before it ends.
+	while ($bench->pumpable && $out !~ /latency average/)
+	{
+		$toggle->($rounds++) if $toggle;
+		$bench->pump_nb;
+		select undef, undef, undef, 0.05;
+	}
+	ok($bench->finish, "$name: no commit is left waiting");
+	is($err, '', "$name: no error");
+	like($out, qr/number of failed transactions: 0 /, "$name: none failed");
+	note "$name: $rounds changes; " . ($out =~ /(tps = \S+)/)[0];
+
+	my @latencies;
+	foreach my $file (glob "$prefix.*")
+	{
+		push @latencies, map { (split)[2] } split /\n/, slurp_file($file);
+	}
+	cmp_ok(scalar @latencies, '>', 50, "$name: there was a load");
+	return max(@latencies) / 1000;
+}
+
+sub set_quickly
+{
+	my ($node, $name, $value) = @_;
+
+	# Not by SQL: under load that would take as long as the load allows.
+	$node->append_conf('postgresql.conf', "$name = $value");
+	kill 'HUP', $node->{_pid} or die "kill: $!";
+}
+
+# The figure of stock waits on this machine, now: what the others are
+# compared with.
+set_conf($_, 'pg_fastwake.enabled' => 'off') foreach ($primary, $standby);
+my $waits = "SELECT sum(waits) FROM pg_stat_fastwake_waits WHERE mode = 'memory'";
+my @before = map { $_->safe_psql('postgres', $waits) } ($primary, $standby);
+my $stock = load('stock', 'on');
+is_deeply([ map { $_->safe_psql('postgres', $waits) } ($primary, $standby) ],
+	\@before, 'while enabled is off, nothing waits in memory');
+is_transport($primary, 'sender', undef, 'yet the stream stays on its channel');
+same_data($primary, $standby, $content, 'stock waits: data');
+
+set_conf($_, 'pg_fastwake.enabled' => undef) foreach ($primary, $standby);
+my $pid = $primary->safe_psql('postgres', 'SELECT pid FROM pg_stat_replication');
+
+# A wake-up that is lost ends with the wait's slice, after a second.
+my $limit = max(900, 4 * $stock);
+note "stock: at most $stock ms, so the limit is $limit ms";
+
+my @changes = (
+	[ 'pg_fastwake.enabled', 'off' ],
+	[ 'pg_fastwake.enabled', 'on' ],
+	[ 'pg_fastwake.mode', 'off' ],
+	[ 'pg_fastwake.mode', 'dispatch' ],
+	[ 'pg_fastwake.poll_us', 0 ],
+	[ 'pg_fastwake.mode', 'interrupt' ],
+	[ 'pg_fastwake.poll_us', 1000 ],
+	[ 'pg_fastwake.mode', 'adaptive' ],
+	[ 'pg_fastwake.poll_us', 50 ]);
+
+foreach my $level (qw(on remote_apply))
+{
+	my $longest = load(
+		"toggled_$level",
+		$level,
+		sub {
+			my ($round) = @_;
+			my $node = $round % 2 ? $standby : $primary;
+			set_quickly($node, @{ $changes[ ($round / 2) % @changes ] });
+		});
+	cmp_ok($longest, '<', $limit, "$level: no commit waited for a slice's end");
+	same_data($primary, $standby, $content, "$level: data");
+}
+foreach my $node ($primary, $standby)
+{
+	set_quickly($node, 'pg_fastwake.enabled', 'on');
+	set_quickly($node, 'pg_fastwake.mode', 'adaptive');
+	set_quickly($node, 'pg_fastwake.poll_us', 50);
+}
+is( $primary->safe_psql('postgres', 'SELECT pid FROM pg_stat_replication'),
+	$pid, 'the stream was not interrupted');
+is_transport($primary, 'sender');
+is_transport($standby, 'receiver');
+
+# ---- a wait that has begun ----
+
+# The standby does not answer: a commit waits.  Meanwhile the setting changes,
+# and the one who wakes it has another value than the one who waits.
+my $waiting = "SELECT count(*) FROM pg_stat_activity WHERE "
+  . "wait_event = 'SyncRep' AND query LIKE 'INSERT%'";
+my $receiver =
+  $standby->safe_psql('postgres', 'SELECT pid FROM pg_stat_wal_receiver');
+my $session = $primary->background_psql('postgres');
+foreach my $value ('off', 'on')
+{
+	my $other = $value eq 'on' ? 'off' : 'on';
+
+	set_conf($primary, 'pg_fastwake.enabled' => $other);
+	kill 'STOP', $receiver or die "could not stop walreceiver: $!";
+	$session->query_until(qr/begun/,
+		"\\echo begun\nINSERT INTO t (v) VALUES ('$value');\n");
+	$primary->poll_query_until('postgres', $waiting, '1')
+	  or die 'the commit does not wait';
+	set_conf($primary, 'pg_fastwake.enabled' => $value);
+	kill 'CONT', $receiver or die "could not continue walreceiver: $!";
+	$session->query_safe('SELECT 1');
+	pass("a commit that waits while enabled goes $value ends");
+}
+$session->quit;
+
+# ---- a new connection ----
+
+set_conf($primary, 'pg_fastwake.enabled' => 'off');
+reconnect($primary, 'standby');
+is_transport($primary, 'sender', 'tcp',
+	'while enabled is off a new connection uses TCP');
+set_conf($primary, 'pg_fastwake.enabled' => undef);
+is_transport($primary, 'sender', 'tcp', 'and goes on so');
+reconnect($primary, 'standby');
+is_transport($primary, 'sender', undef, 'until the next one');
+is_transport($standby, 'receiver');
+same_data($primary, $standby, $content, 'data');
+
+$standby->stop;
+$primary->stop;
+done_testing();
