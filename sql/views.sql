@@ -1,0 +1,31 @@
+-- Shape of the views.  No figure that depends on time is shown.
+CREATE EXTENSION pg_fastwake;
+
+SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
+  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+ WHERE c.relname LIKE 'pg_stat_fastwake%' AND c.relkind = 'v' AND a.attnum > 0
+ ORDER BY c.relname, a.attnum;
+
+-- one row; defaults, and nothing has gone wrong
+SELECT version ~ '^\d+\.\d+\.\d+$' AS has_version, enabled, interposed,
+       module IS NOT NULL AS knows_module, transport, mode,
+       signals_saved >= 0 AND signals_sent >= 0 AS has_signals,
+       fallbacks, last_fallback, last_fallback_reason, failures, next_retry,
+       stats_reset <= now() AS has_reset
+  FROM pg_stat_fastwake;
+
+-- the version is the extension's
+SELECT version LIKE extversion || '.%' AS same_version
+  FROM pg_stat_fastwake, pg_extension WHERE extname = 'pg_fastwake';
+
+-- no replication here
+SELECT * FROM pg_stat_fastwake_replication;
+
+SELECT class, mode,
+       waits >= greatest(switches, spurious) AS waits_counted,
+       parks >= 0 AS parks_counted,
+       (wakeup_p50_us <= wakeup_p99_us AND wakeup_p99_us <= wakeup_p999_us)
+         IS NOT FALSE AS quantiles_in_order
+  FROM pg_stat_fastwake_waits;
+
+DROP EXTENSION pg_fastwake;
