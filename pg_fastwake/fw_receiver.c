@@ -294,6 +294,10 @@ look_at_tcp(void)
 
 	if (tcp_state != TCP_OPEN)
 		drain_until = fastwake_now() + (uint64) DRAIN_MS * 1000000;
+	if (tcp_state == TCP_FAILED && PQsocket(pgconn(my_conn)) >= 0)
+		/* It would stay readable. */
+		(void) epoll_ctl(wait_set, EPOLL_CTL_DEL, PQsocket(pgconn(my_conn)),
+						 NULL);
 }
 
 static void
@@ -370,6 +374,14 @@ finish(void)
 static bool
 drained(void)
 {
+	if (!end_seen && broken == 0)
+	{
+		/* Only this finds out that nobody is there any more. */
+		int			rc = fastwake_channel_poll(channel);
+
+		if (rc < 0)
+			broken = rc;
+	}
 	return end_seen || broken != 0 || fastwake_now() >= drain_until;
 }
 
@@ -449,11 +461,6 @@ arm_for_core(pgsocket *wait_fd)
 	int			rc;
 
 	*wait_fd = wait_set;
-	if (tcp_state != TCP_OPEN)
-	{
-		/* drained() decides; TCP's descriptor stays readable meanwhile */
-		return true;
-	}
 	rc = fastwake_channel_arm(channel);
 	if (rc < 0)
 		broken = rc;
