@@ -21,10 +21,12 @@
  * for another transport.  The connection manager itself would go on for
  * minutes when nobody answers.
  */
-#define CONNECT_NS  1000000000u
-#define RESOLVE_MS  1000
-#define ACK_TIMEOUT 17 /* 4.096 us << 17 = 0.54 s */
-#define RETRY_COUNT 7  /* so a cut link is noticed after some 4 s */
+#define CONNECT_NS 1000000000u
+#define RESOLVE_MS 1000
+
+/* rxe takes a retry count of 7 for endless, as all do for receiver not ready. */
+#define ACK_TIMEOUT 17 /* 4.096 us << 17 = 0.54 s; devices may take longer */
+#define RETRY_COUNT 6  /* so a cut link is noticed after some 4 s */
 #define RNR_RETRY   3  /* cannot happen between honest peers, see rdma.h */
 
 void fw_rdma_timeouts(struct rdma_cm_id *id)

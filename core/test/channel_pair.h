@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -181,6 +182,77 @@ __attribute__((unused)) static int pair_join(pid_t pid)
 	kill(pid, SIGKILL);
 	waitpid(pid, &status, 0);
 	return 98;
+}
+
+/* ------------------------------------------------------------------ */
+/* Cases                                                              */
+/* ------------------------------------------------------------------ */
+
+/*
+ * A case runs in a process of its own: what verbs libraries set up does not
+ * survive a fork, so the process that forks cases must not use them.  It
+ * returns NULL, or what failed.
+ */
+typedef const char *(*case_function)(uint32_t transport);
+
+static char failure[512];
+
+__attribute__((format(printf, 2, 3), unused)) static const char *
+fail_at(int line, const char *format, ...)
+{
+	char text[400];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	snprintf(failure, sizeof(failure), "line %d: %s", line, text);
+	return failure;
+}
+
+#define CHECK(condition)                                                \
+	do {                                                            \
+		if (!(condition))                                       \
+			return fail_at(__LINE__, "%s (%s)", #condition, \
+				       last_reason);                    \
+	} while (0)
+
+#define CHECK_IS(got, want)                                                   \
+	do {                                                                  \
+		long long check_got = (long long)(got);                       \
+		long long check_want = (long long)(want);                     \
+		if (check_got != check_want)                                  \
+			return fail_at(__LINE__, "%s is %lld, not %lld (%s)", \
+				       #got, check_got, check_want,           \
+				       last_reason);                          \
+	} while (0)
+
+__attribute__((unused)) static void
+run_case(const char *name, case_function function, uint32_t transport)
+{
+	char text[sizeof(failure)] = "";
+	int ends[2], status;
+	pid_t pid;
+
+	fflush(stdout);
+	if (pipe(ends) != 0 || (pid = fork()) < 0)
+		tap_bail("no child");
+	if (pid == 0) {
+		const char *failed;
+
+		alarm(120);
+		failed = function(transport);
+		if (failed == NULL)
+			exit(0); /* so that leaks are looked for */
+		_exit(write(ends[1], failed, strlen(failed)) < 0 ? 2 : 1);
+	}
+	close(ends[1]);
+	if (read(ends[0], text, sizeof(text) - 1) < 0)
+		text[0] = '\0';
+	close(ends[0]);
+	waitpid(pid, &status, 0);
+	if (!tap_ok(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s", name))
+		tap_diag("status 0x%x: %s", (unsigned int)status, text);
 }
 
 /* ------------------------------------------------------------------ */
