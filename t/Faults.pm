@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: PostgreSQL
+#
+# What the fault tests share: numbered rows whose acknowledgements are recorded
+# by the client, and a closer look at the servers' processes.
+#
+# pgbench counts the rows of each client itself and logs every transaction that
+# the server acknowledged.  So the log says, from outside the server, which
+# rows must not be lost whatever happened meanwhile.
+package Faults;
+
+use strict;
+use warnings FATAL => 'all';
+
+use Exporter 'import';
+use IPC::Run;
+use PgFastwake;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+our @EXPORT = qw(
+  fault_conf seconds_of poll_until patience check_stream stop_process
+  create_rows start_rows stop_rows wait_rows acknowledged_rows no_row_lost
+  sender_pid receiver_pid cpu_seconds process_gone descriptors
+  postmaster_pid children
+  wait_count signals_saved
+);
+
+# Servers under load shall not log each statement, and come back after a crash.
+sub fault_conf
+{
+	return <<'END';
+log_statement = none
+restart_after_crash = on
+END
+}
+
+# How long the code took.
+sub seconds_of
+{
+	my ($code) = @_;
+	my $start = time;
+
+	$code->();
+	return time - $start;
+}
+
+# A limit in seconds, meant for a machine of its own, on the one we have: the
+# lab's processors are emulated.
+sub patience
+{
+	my ($seconds) = @_;
+	return $ENV{FASTWAKE_LAB} ? 8 * $seconds : $seconds;
+}
+
+# Wait until the code returns true; the test's timeout at most.
+sub poll_until
+{
+	my ($code) = @_;
+	my $end = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	while (time < $end)
+	{
+		return 1 if $code->();
+		usleep(50_000);
+	}
+	return 0;
+}
+
+# The pair streams over the transport under test, and always has.
+sub check_stream
+{
+	my ($primary, $standby, $when) = @_;
+
+	wait_streaming($primary, $standby->name);
+	is_transport($primary, 'sender', transport(), "$when: primary's transport");
+	is_transport($standby, 'receiver', transport(),
+		"$when: standby's transport");
+	is( join(',',
+			map { $_->safe_psql('postgres',
+					'SELECT fallbacks, failures FROM pg_stat_fastwake')
+			} $primary, $standby),
+		'0|0,0|0',
+		"$when: no fallback on either side");
+	return;
+}
+
+# ---- rows ----
+
+my $runs = 0;
+my %acknowledged;    # "run,client" => number of rows
+
+sub create_rows
+{
+	my ($node) = @_;
+	$node->safe_psql('postgres',
+		'CREATE TABLE acked (run int, client int, id int, '
+		  . "filler text DEFAULT repeat('x', 100), "
+		  . 'PRIMARY KEY (run, client, id))');
+	return;
+}
+
+# Begin to insert rows by some clients, until told to stop or the server ends
+# them.
+sub start_rows
+{
+	my ($node, $clients) = @_;
+	my $dir = PostgreSQL::Test::Utils::tempdir();
+	my %load = (run => ++$runs, dir => $dir, output => '');
+
+	append_to_file("$dir/insert.sql", <<'END');
+\set id :id + 1
+INSERT INTO acked VALUES (:run, :client_id, :id);
+END
+	$load{harness} = IPC::Run::start(
+		[
+			'pgbench', '-n', '-M', 'prepared', '-c', $clients // 4,
+			'-j', 1, '-T', 86400, '-D', "run=$load{run}", '-D', 'id=0',
+			'-l', '--log-prefix', "$dir/log", '-f', "$dir/insert.sql",
+			'-h', $node->host, '-p', $node->port, 'postgres'
+		],
+		'<' => \undef,
+		'>' => \$load{output},
+		'2>' => \$load{output},
+		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default * 4));
+	return \%load;
+}
+
+# Wait until the clients are done, and note what was acknowledged.  SIGALRM is
+# how pgbench itself ends a timed run: transactions under way are completed.
+# EXPECTED: the exit status, 0, or 2 if the server broke the connections.
+sub stop_rows
+{
+	my ($load, $expected) = @_;
+	$expected //= 0;
+
+	$load->{harness}->signal('ALRM') if $expected == 0;
+	$load->{harness}->finish;
+	my $status = $load->{harness}->result(0);
+	is($status, $expected, "run $load->{run}: all clients have ended")
+	  or diag $load->{output};
+	foreach my $log (glob "$load->{dir}/log*")
+	{
+		# client, number of the transaction, ...
+		my @clients = slurp_file($log) =~ /^(\d+) /mg;
+		$acknowledged{"$load->{run},$_"}++ foreach @clients;
+	}
+	return;
+}
+
+# Wait until so many more rows have been committed, as others see it.
+sub wait_rows
+{
+	my ($node, $more) = @_;
+	my $now = $node->safe_psql('postgres', 'SELECT count(*) FROM acked');
+
+	return $node->poll_query_until('postgres',
+		"SELECT count(*) >= $now + $more FROM acked");
+}
+
+# All rows of all runs so far that were acknowledged.
+sub acknowledged_rows
+{
+	my $sum = 0;
+	$sum += $_ foreach values %acknowledged;
+	return $sum;
+}
+
+# Every acknowledged row is there.
+sub no_row_lost
+{
+	my ($node, $what) = @_;
+	my $clients = join ', ',
+	  map { "($_,$acknowledged{$_})" } sort keys %acknowledged;
+	my $rows = acknowledged_rows();
+
+	cmp_ok($rows, '>', 0, 'rows were acknowledged') or return;
+	my $missing = $node->safe_psql('postgres', <<"END");
+SELECT v.*, count(id) FROM (VALUES $clients) v (run, client, acknowledged)
+  LEFT JOIN acked a ON a.run = v.run AND a.client = v.client
+	AND a.id BETWEEN 1 AND v.acknowledged
+  GROUP BY 1, 2, 3 HAVING count(id) <> v.acknowledged
+END
+	is($missing, '', "$what: none of $rows acknowledged rows is lost");
+	return;
+}
+
+# ---- processes ----
+
+sub sender_pid
+{
+	my ($node, $name) = @_;
+	my $pid = $node->safe_psql('postgres',
+		'SELECT pid FROM pg_stat_replication WHERE application_name = '
+		  . "'$name'");
+	$pid =~ /^\d+$/ or die "no walsender for $name";
+	return $pid;
+}
+
+sub receiver_pid
+{
+	my ($node) = @_;
+	my $pid = $node->safe_psql('postgres',
+		'SELECT pid FROM pg_stat_wal_receiver');
+	$pid =~ /^\d+$/ or die 'no walreceiver';
+	return $pid;
+}
+
+# Time that a process has spent on a processor: its own and the kernel's.
+sub cpu_seconds
+{
+	my ($pid) = @_;
+	my $stat = slurp_file("/proc/$pid/stat");
+	# The name in parentheses may contain anything.
+	my @fields = split ' ', substr($stat, rindex($stat, ')') + 2);
+	chomp(my $hz = `getconf CLK_TCK`);
+
+	return ($fields[11] + $fields[12]) / $hz;
+}
+
+# Stop a process and wait until it stands still.
+sub stop_process
+{
+	my ($pid) = @_;
+
+	kill 'STOP', $pid or die "could not stop $pid: $!";
+	poll_until(sub { slurp_file("/proc/$pid/stat") =~ /\) T / })
+	  or die "$pid does not stop";
+	return;
+}
+
+# Has the process ended?  Its parent may not have asked for its status yet.
+sub process_gone
+{
+	my ($pid) = @_;
+	my $stat = eval { slurp_file("/proc/$pid/stat") };
+
+	return !defined $stat || $stat =~ /\) [ZX] /;
+}
+
+sub postmaster_pid
+{
+	my ($node) = @_;
+	return (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
+}
+
+sub children
+{
+	my ($pid) = @_;
+	return grep {
+		my $stat = eval { slurp_file("/proc/$_/stat") } // '';
+		$stat =~ /\) \S $pid /;
+	} map { m{(\d+)$} } glob '/proc/[0-9]*';
+}
+
+# How many descriptors a process has open.
+sub descriptors
+{
+	my ($pid) = @_;
+	return scalar(() = glob "/proc/$pid/fd/*");
+}
+
+# ---- counters ----
+
+# How many waits of a class the node has counted.
+sub wait_count
+{
+	my ($node, $class) = @_;
+	return $node->safe_psql('postgres',
+		"SELECT sum(waits) FROM pg_fastwake_waits() WHERE class = '$class'");
+}
+
+sub signals_saved
+{
+	my ($node) = @_;
+	return $node->safe_psql('postgres',
+		'SELECT signals_saved FROM pg_stat_fastwake');
+}
+
+1;
