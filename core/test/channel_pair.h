@@ -34,7 +34,7 @@ struct pair {
 	struct fastwake_channel *connecting;
 };
 
-static char last_reason[FASTWAKE_REASON_MAX];
+static __thread char last_reason[FASTWAKE_REASON_MAX];
 
 __attribute__((unused)) static struct fastwake_channel_options
 pair_options(uint32_t transport, uint32_t ring, uint32_t message_max)
@@ -195,7 +195,7 @@ __attribute__((unused)) static int pair_join(pid_t pid)
  */
 typedef const char *(*case_function)(uint32_t transport);
 
-static char failure[512];
+static __thread char failure[512];
 
 __attribute__((format(printf, 2, 3), unused)) static const char *
 fail_at(int line, const char *format, ...)

@@ -219,18 +219,16 @@ static uint32_t transport_of(struct fastwake_channel *ch)
 	return fastwake_channel_query(ch, &info) == 0 ? info.transport : 0;
 }
 
-/* Endpoint text with another RDMA address in it. */
+/* Put another RDMA address into an endpoint text. */
 static void redirect(char *text, const char *address)
 {
-	char copy[FASTWAKE_ENDPOINT_MAX / 2];
-	char *at, *rest;
+	char rest[FASTWAKE_ENDPOINT_MAX] = "";
+	char *at = strstr(text, "rdma=") + strlen("rdma=");
 
-	snprintf(copy, sizeof(copy), "%s", text);
-	at = strstr(copy, "rdma=");
-	rest = strchr(at, ' ');
-	*at = '\0';
-	snprintf(text, FASTWAKE_ENDPOINT_MAX, "%srdma=%s%s", copy, address,
-		 rest != NULL ? rest : "");
+	if (strchr(at, ' ') != NULL)
+		strcpy(rest, strchr(at, ' '));
+	strcpy(at, address);
+	strcat(at, rest);
 }
 
 static const char *prefers(const char *address, uint32_t wanted)
