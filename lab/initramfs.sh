@@ -11,10 +11,10 @@ readonly lab_9p_modules='9pnet_virtio 9p overlay'
 # Prints "PATH PARAMETERS" per module, each after those it depends on.
 module_order()
 {
-    local version=$1 module
-    shift
+    local module
     for module in "$@"; do
-        modprobe -S "$version" --show-depends "$module" || return
+        # shellcheck disable=SC2154 # set in lab/run
+        modprobe -d "$kernel_root/" -S "$kernel" --show-depends "$module" || return
     done | sed -n 's/^insmod //p' | awk '!seen[$1]++'
 }
 
@@ -30,11 +30,11 @@ copy_module()
 # Loading a module takes time under emulation: those for 9p only if it is used.
 copy_modules()
 {
-    local version=$1 destination=$2 file parameters name modules=$lab_modules
+    local destination=$1 file parameters name modules=$lab_modules
     # shellcheck disable=SC2154 # set in lab/run
     [ "$icount" = yes ] && ((${#shares[@]} == 0)) || modules+=" $lab_9p_modules"
     # shellcheck disable=SC2086 # a list of words
-    module_order "$version" $modules >"$destination/order" || return
+    module_order $modules >"$destination/order" || return
     while read -r file parameters; do
         name=$(basename "${file%.xz}")
         copy_module "$file" "$destination/$name" || return
@@ -42,14 +42,14 @@ copy_modules()
     done <"$destination/order" >"$destination/modules"
 }
 
-# $2/lab holds what lab/run wrote; the rest is added here. The archive goes
+# $1/lab holds what lab/run wrote; the rest is added here. The archive goes
 # behind what is in the initramfs already: the kernel unpacks one by one.
 build_initramfs()
 {
-    local version=$1 directory=$2
+    local directory=$1
     # shellcheck disable=SC2154 # set in lab/run
     cp "$(command -v busybox)" "$lab/guest" "$directory/lab/" &&
-        copy_modules "$version" "$directory/lab" || return
+        copy_modules "$directory/lab" || return
     cp "$lab/init" "$directory/init"
     (cd "$directory" && find init lab -print0 |
         cpio -0 --quiet -o -H newc -R 0:0) >>"$directory/initramfs"
