@@ -144,7 +144,7 @@ pair_fork(struct fastwake_channel **channel,
 	struct fastwake_listener *listener;
 	struct fastwake_channel *ch;
 	int ends[2];
-	pid_t pid;
+	pid_t pid = -1;
 
 	if (pipe(ends) != 0 || (pid = fork()) < 0)
 		tap_bail("no child");
@@ -232,7 +232,7 @@ run_case(const char *name, case_function function, uint32_t transport)
 {
 	char text[sizeof(failure)] = "";
 	int ends[2], status;
-	pid_t pid;
+	pid_t pid = -1;
 
 	fflush(stdout);
 	if (pipe(ends) != 0 || (pid = fork()) < 0)
@@ -313,7 +313,7 @@ __attribute__((unused)) static int wait_channel(struct fastwake_channel *ch,
 __attribute__((unused)) static struct fastwake_waiter *make_waiter(void)
 {
 	struct fastwake_domain *domain;
-	struct fastwake_waiter *waiter;
+	struct fastwake_waiter *waiter = NULL;
 
 	if (fastwake_domain_create(&domain, NULL, 0, 1) != 0 ||
 	    fastwake_waiter_attach(domain, 0, &waiter) != 0)
