@@ -59,6 +59,19 @@ sub one_line
 	like($details[0] // '', $reason, "$what: it says why");
 }
 
+# The node's view says that this connection uses TCP, and why.
+sub over_tcp
+{
+	my ($node, $role, $reason, $what) = @_;
+	my $seen = poll_output($node,
+		'SELECT role, transport, last_fallback_reason FROM pg_fastwake_replication()',
+		qr/^$role\|tcp\|/m);
+
+	like($seen, qr/^$role\|tcp\|/m, "$what: $role uses TCP");
+	$seen =~ s/^$role\|tcp\|//;
+	like($seen, $reason, "$what: its view says why");
+}
+
 # Connect anew (or what 'act' does): TCP, for that reason.  reason: the
 # standby's; primary: the primary's, if it was asked for a channel at all.
 sub goes_to_tcp
@@ -70,18 +83,8 @@ sub goes_to_tcp
 	($opts{act} // sub { reconnect($primary, 'standby') })->();
 	poll_log($standby, $STANDBY_LINE, $offset)
 	  or die "$what: the standby does not fall back";
-	wait_streaming($primary, 'standby');
-	is_transport($standby, 'receiver', 'tcp',
-		"$what: the standby receives over TCP");
-	like(connection_value($standby, 'receiver', 'last_fallback_reason'),
-		$opts{reason}, "$what: its view says why");
-	if ($opts{primary})
-	{
-		is_transport($primary, 'sender', 'tcp',
-			"$what: the primary sends over TCP");
-		like(connection_value($primary, 'sender', 'last_fallback_reason'),
-			$opts{primary}, "$what: its view says why");
-	}
+	over_tcp($standby, 'receiver', $opts{reason}, $what);
+	over_tcp($primary, 'sender', $opts{primary}, $what) if $opts{primary};
 	commit_arrives($what);
 	one_line($standby, $offset, $STANDBY_LINE, $opts{reason}, $what);
 	one_line($primary, $primary_offset, $PRIMARY_LINE, $opts{primary}, $what)

@@ -19,7 +19,7 @@ use Test::More;
 our @EXPORT = qw(
   transport make_primary make_standby make_pair wait_streaming transport_of
   is_transport primary_conninfo poll_log same_data connection_value
-  set_conf reconnect
+  set_conf reconnect poll_output
 );
 
 # The transport under test.
@@ -197,6 +197,22 @@ sub transport_of
 	return connection_value($node, $role, 'transport');
 }
 
+# Run a query until its output matches; returns the last output.  Each try is
+# a process, which counts in the lab: so a query should answer all at once.
+sub poll_output
+{
+	my ($node, $query, $regex) = @_;
+	my $out;
+
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		$out = $node->safe_psql('postgres', $query);
+		last if $out =~ $regex;
+		select undef, undef, undef, 0.1;
+	}
+	return $out;
+}
+
 # The node's view says that its connection of this role uses that transport
 # (the one under test by default), and bytes have travelled.
 sub is_transport
@@ -204,17 +220,17 @@ sub is_transport
 	my ($node, $role, $expected, $what) = @_;
 	$expected //= transport();
 	$what //= $node->name . " as $role uses $expected";
-	my $query =
-	    "SELECT transport = '$expected' FROM pg_fastwake_replication() "
-	  . "WHERE role = '$role' AND (transport = 'tcp' OR "
-	  . "sent_bytes + received_bytes > 0)";
-	my $ok = $node->poll_query_until('postgres', $query);
-	my $seen = $node->safe_psql('postgres',
-		'SELECT role, transport, device, local_address, address, qp_num, '
+	my $seen = poll_output(
+		$node,
+		"SELECT role = '$role' AND transport = '$expected' AND "
+		  . "(transport = 'tcp' OR sent_bytes + received_bytes > 0), "
+		  . 'role, transport, device, local_address, address, qp_num, '
 		  . 'qp_state, sent_bytes, received_bytes, last_fallback_reason '
-		  . 'FROM pg_fastwake_replication()');
+		  . 'FROM pg_fastwake_replication()',
+		qr/^t\|/m);
+
 	note $node->name . ": $seen";
-	return ok($ok, $what);
+	return like($seen, qr/^t\|/m, $what);
 }
 
 # Wait until the node's log, from byte OFFSET on, matches.
@@ -234,11 +250,18 @@ sub poll_log
 sub same_data
 {
 	my ($primary, $standby, $query, $what) = @_;
-	$primary->wait_for_catchup($standby->name, 'replay',
-		$primary->lsn('insert'));
-	is( $standby->safe_psql('postgres', $query),
-		$primary->safe_psql('postgres', $query),
-		$what);
+	my ($lsn, $expected) = split /\n/,
+	  $primary->safe_psql('postgres',
+		"SELECT pg_current_wal_insert_lsn(); $query"), 2;
+	my $seen = poll_output($standby, <<"END", qr/^rows\n/);
+SELECT pg_last_wal_replay_lsn() >= '$lsn' AS replayed \\gset
+\\if :replayed
+\\echo rows
+$query;
+\\endif
+END
+
+	return is($seen, "rows\n$expected", $what);
 }
 
 1;
