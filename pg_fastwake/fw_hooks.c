@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * fw_hooks.c
- *	  The functions that stand in for epoll_wait, kill and recv.
+ *	  The functions that stand in for some of libc's.
  *
- * They run in every process of the server, wherever core calls these three, and
- * so decide first, from memory alone, whether the call is theirs.
+ * They run in every process of the server, wherever core calls these, and so
+ * decide first, from memory alone, whether the call is theirs.
  *
  * Portions Copyright (c) 2026, the pg_fastwake authors
  *
@@ -24,6 +24,9 @@
 static int	(*real_epoll_wait) (int, struct epoll_event *, int, int);
 static int	(*real_kill) (pid_t, int);
 static ssize_t (*real_recv) (int, void *, size_t, int);
+static int	(*real_epoll_create1) (int);
+static int	(*real_epoll_ctl) (int, int, int, struct epoll_event *);
+static int	(*real_close) (int);
 
 static bool hooks_active = false;
 
@@ -54,6 +57,7 @@ hook_epoll_wait(int epfd, struct epoll_event *events, int maxevents,
 		switch (*my_wait_event_info)
 		{
 			case WAIT_EVENT_SYNC_REP:
+				FwNoteCommitWait();
 				if (FwWaitsEnabled())
 					return FwSyncCommitWait(epfd, events, maxevents, timeout);
 				break;
@@ -67,7 +71,33 @@ hook_epoll_wait(int epfd, struct epoll_event *events, int maxevents,
 				break;
 		}
 	}
+	if (FwLazySetIs(epfd) && !FwLazySetPrepare(epfd))
+		return -1;
 	return real_epoll_wait(epfd, events, maxevents, timeout);
+}
+
+static int
+hook_epoll_create1(int flags)
+{
+	int			fd = FwLazySetCreate(flags);
+
+	return fd >= 0 ? fd : real_epoll_create1(flags);
+}
+
+static int
+hook_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+{
+	if (FwLazySetIs(epfd))
+		return FwLazySetAdd(epfd, op, fd, event);
+	return real_epoll_ctl(epfd, op, fd, event);
+}
+
+static int
+hook_close(int fd)
+{
+	if (FwLazySetIs(fd))
+		return FwLazySetClose(fd);
+	return real_close(fd);
 }
 
 /*
@@ -124,6 +154,9 @@ FwHooksInstall(const char **reason)
 		{"epoll_wait", hook_epoll_wait, (void **) &real_epoll_wait},
 		{"kill", hook_kill, (void **) &real_kill},
 		{"recv", hook_recv, (void **) &real_recv},
+		{"epoll_create1", hook_epoll_create1, (void **) &real_epoll_create1},
+		{"epoll_ctl", hook_epoll_ctl, (void **) &real_epoll_ctl},
+		{"close", hook_close, (void **) &real_close},
 	};
 
 	if (!FwInterpose(hooks, lengthof(hooks), reason))

@@ -31,6 +31,7 @@
 #include "libpq-fe.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "port/pg_bswap.h"
 #include "replication/walreceiver.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
@@ -52,6 +53,16 @@
 #define BROKEN_GRACE_MS	500
 /* The view's figures of a busy stream are at most this old. */
 #define REFRESH_NS		(UINT64CONST(200) * 1000000)
+
+/*
+ * 'r', the positions written, flushed and applied, time, reply requested; see
+ * XLogWalRcvSendReply().
+ */
+#define REPLY_LEN		34
+#define REPLY_WRITE		1
+#define REPLY_REQUESTED 33
+/* Replies are not held if the primary has heard nothing for so long. */
+#define HOLD_NS			(UINT64CONST(1) * 1000000000)
 
 typedef enum TcpState
 {
@@ -85,6 +96,16 @@ static uint64 refreshed = 0;
 static uint64 drain_until = 0;
 static FwBacklog backlog;
 
+/*
+ * A report of a write, held until the report of the flush that follows it in
+ * any case: one message and one wake-up of the walsender less per commit.
+ */
+static bool write_waiters = false;	/* the primary wants it at once */
+static bool flush_follows = false;	/* core has been told to flush */
+static char held[REPLY_LEN];
+static int	held_len = 0;
+static uint64 replied = 0;		/* when a reply last left */
+
 /* libpqwalreceiver's connection begins with libpq's. */
 static PGconn *
 pgconn(WalReceiverConn *conn)
@@ -98,11 +119,57 @@ is_streaming(WalReceiverConn *conn)
 	return streaming && conn == my_conn;
 }
 
+/* ---- replies ---- */
+
+/*
+ * Replies are kept if the ring is full: the walsender is then not reading, and
+ * core bounds that by its timeouts.
+ */
+static void
+send_reply(const char *buffer, int nbytes)
+{
+	int			rc;
+
+	if (broken != 0)
+		return;					/* receive() will report it */
+	replied = fastwake_now();
+	rc = FwBacklogSend(&backlog, channel, stream, buffer, nbytes);
+	if (rc < 0)
+		broken = rc;
+}
+
+static void
+release_held(void)
+{
+	if (held_len > 0)
+		send_reply(held, held_len);
+	held_len = 0;
+}
+
+/*
+ * Between the 0 of receive() and its next call core reports what it has
+ * written, flushes, and reports that.  If nobody on the primary waits for the
+ * first report, the second one, which says more, will do.
+ */
+static bool
+may_hold(const char *buffer, int nbytes)
+{
+	uint64		positions[2];
+
+	if (!flush_follows || write_waiters || nbytes != REPLY_LEN ||
+		buffer[0] != 'r' || buffer[REPLY_REQUESTED] != 0 ||
+		fastwake_now() - replied > HOLD_NS)
+		return false;
+	memcpy(positions, buffer + REPLY_WRITE, sizeof(positions));
+	return pg_ntoh64(positions[0]) > pg_ntoh64(positions[1]);
+}
+
 /* ---- begin and end ---- */
 
 static void
 forget_connection(void)
 {
+	FwLazySetForget();
 	if (channel != NULL)
 		fastwake_channel_close(channel);
 	if (wait_set >= 0)
@@ -114,6 +181,8 @@ forget_connection(void)
 	stream = 0;
 	broken = 0;
 	backlog.start = backlog.end = 0;
+	held_len = 0;
+	flush_follows = false;
 }
 
 static WalReceiverConn *
@@ -197,6 +266,7 @@ negotiate(void)
 	if (channel != NULL)
 	{
 		make_wait_set();
+		FwLazySetFor(wait_set);
 		report_channel();
 		return;
 	}
@@ -233,7 +303,10 @@ static void
 our_endstreaming(WalReceiverConn *conn, TimeLineID *next_tli)
 {
 	if (is_streaming(conn))
-		streaming = false;
+	{
+		release_held();
+		streaming = flush_follows = false;
+	}
 	core->walrcv_endstreaming(conn, next_tli);
 }
 
@@ -329,8 +402,9 @@ take_message(char **buffer)
 			return 0;
 		if (len < 0)
 			broken = (int) len;
-		else if (from == stream)
+		else if ((from & ~FW_STREAM_WRITE_WAITERS) == stream)
 		{
+			write_waiters = (from & FW_STREAM_WRITE_WAITERS) != 0;
 			last_data = fastwake_now();
 			if (len == 1 && *(char *) buf == FW_END_OF_STREAM)
 				end_seen = tcp_due = true;
@@ -478,6 +552,7 @@ pause_for_flush(pgsocket *wait_fd)
 	struct fastwake_watch watches[4];
 
 	delivered = false;
+	flush_follows = true;
 	refresh_stats();
 	if (FwWaitsEnabled() && FwMyWaiter() != NULL &&
 		fastwake_channel_watches(channel, watches) >= 0)
@@ -511,6 +586,8 @@ our_receive(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 	if (!is_streaming(conn))
 		return core->walrcv_receive(conn, buffer, wait_fd);
 
+	flush_follows = false;
+	release_held();
 	for (;;)
 	{
 		int			len;
@@ -559,25 +636,24 @@ our_receive(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 	}
 }
 
-/*
- * Replies are kept if the ring is full: the walsender is then not reading, and
- * core bounds that by its timeouts.
- */
 static void
 our_send(WalReceiverConn *conn, const char *buffer, int nbytes)
 {
-	int			rc;
-
 	if (!is_streaming(conn) || wal_only)
 	{
 		core->walrcv_send(conn, buffer, nbytes);
 		return;
 	}
-	if (broken != 0)
-		return;					/* receive() will report it */
-	rc = FwBacklogSend(&backlog, channel, stream, buffer, nbytes);
-	if (rc < 0)
-		broken = rc;
+	if (may_hold(buffer, nbytes))
+	{
+		memcpy(held, buffer, nbytes);
+		held_len = nbytes;
+		return;
+	}
+	if (nbytes == REPLY_LEN && buffer[0] == 'r')
+		held_len = 0;			/* this one says it too */
+	release_held();
+	send_reply(buffer, nbytes);
 }
 
 /*

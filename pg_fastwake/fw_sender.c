@@ -40,7 +40,9 @@
 #include "miscadmin.h"
 #include "port/pg_bswap.h"
 #include "postmaster/postmaster.h"
+#include "replication/syncrep.h"
 #include "replication/walsender.h"
+#include "replication/walsender_private.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
@@ -51,6 +53,8 @@
 #define BROKEN_GRACE_MS	500
 /* How often a busy walsender looks for input on TCP. */
 #define TCP_CHECK_NS	(UINT64CONST(20) * 1000000)
+/* For how long one commit that waited for a remote write announces others. */
+#define WRITE_WAITED_NS	(UINT64CONST(10) * 1000000000)
 /* The view's figures are at most this old. */
 #define REFRESH_MS		200
 
@@ -146,17 +150,32 @@ progress(void)
 	return true;
 }
 
+/*
+ * Does, or did lately, a commit wait for a remote write?  Read without a lock:
+ * a commit that begins to wait only now is released by the flush instead, and
+ * those that follow it find the standby told.
+ */
+static bool
+write_waiters(uint64 now)
+{
+	return !FwSyncRepQueueEmpty(SYNC_REP_WAIT_WRITE) ||
+		now - pg_atomic_read_u64(&FwShmem->write_waited) < WRITE_WAITED_NS;
+}
+
 static void
 queue(const char *data, size_t len)
 {
+	uint32		number = stream;
 	int			rc;
 
 	if (broken != 0)
 		return;
-	rc = FwBacklogSend(&backlog, channel, stream, data, len);
+	last_traffic = fastwake_now();
+	if (write_waiters(last_traffic))
+		number |= FW_STREAM_WRITE_WAITERS;
+	rc = FwBacklogSend(&backlog, channel, number, data, len);
 	if (rc < 0)
 		channel_broke(rc);
-	last_traffic = fastwake_now();
 	stats_stale = true;
 	if (wal_sent == 0)
 		wal_sent = last_traffic;

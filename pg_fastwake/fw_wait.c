@@ -17,6 +17,7 @@
 
 #include <unistd.h>
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -203,6 +204,15 @@ wait_slice(FwWaitClass wclass, const struct fastwake_watch *watches,
 	}
 	errno = EINTR;
 	return -1;
+}
+
+/* Walsenders tell standbys whether commits wait for remote writes. */
+void
+FwNoteCommitWait(void)
+{
+	if (synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_WRITE &&
+		FwShmem != NULL)
+		pg_atomic_write_u64(&FwShmem->write_waited, fastwake_now());
 }
 
 int

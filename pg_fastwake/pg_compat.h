@@ -39,6 +39,13 @@
 #define FW_CONNECT_ARGS conninfo, logical, appname, err
 #endif
 
+/* Is a queue of commits that wait for synchronous replication empty? */
+#if PG_VERSION_NUM >= 160000
+#define FwSyncRepQueueEmpty(mode) dlist_is_empty(&WalSndCtl->SyncRepQueue[mode])
+#else
+#define FwSyncRepQueueEmpty(mode) SHMQueueEmpty(&WalSndCtl->SyncRepQueue[mode])
+#endif
+
 /* How a walreceiver reacts to SIGTERM while it waits. */
 #if PG_VERSION_NUM >= 180000
 #define FwProcessWalRcvInterrupts() CHECK_FOR_INTERRUPTS()

@@ -7,6 +7,7 @@
  *	fw_shmem.c		shared memory: waiters, connections, back-off, counters
  *	fw_interpose.c	replaces libc functions in the executable's GOT
  *	fw_hooks.c		the replacements: epoll_wait, kill, recv
+ *	fw_lazyset.c	wait sets that core makes anew for each sleep
  *	fw_wait.c		FastWake waits of backends and the startup process
  *	fw_endpoint.c	primary's half of the negotiation
  *	fw_connect.c	standby's half of the negotiation
@@ -141,6 +142,8 @@ typedef struct FwShared
 	TimestampTz stats_reset;
 	pg_atomic_uint64 signals_saved; /* SIGURGs that became wake-ups */
 	pg_atomic_uint64 signals_sent;	/* SIGURGs that stayed signals */
+	pg_atomic_uint64 write_waited;	/* when a commit last waited for a
+									 * remote write, fastwake_now() */
 	FwWaitStats waits[FW_WAIT_CLASSES][FW_PATHS];
 	int			nconns;
 	FwConn		conns[FLEXIBLE_ARRAY_MEMBER];
@@ -182,6 +185,19 @@ extern int	FwRealEpollWait(int epfd, struct epoll_event *events,
 							int maxevents, int timeout);
 extern ssize_t FwRealRecv(int fd, void *buf, size_t len, int flags);
 
+/* ---- the walreceiver's wait sets (fw_lazyset.c) ---- */
+
+/* Serve core's wait sets that wait for FD from one that is kept. */
+extern void FwLazySetFor(int fd);
+extern void FwLazySetForget(void);
+/* In place of epoll_create1(): -1 if core's set is to be an ordinary one. */
+extern int	FwLazySetCreate(int flags);
+extern bool FwLazySetIs(int epfd);
+/* In place of epoll_ctl(), before epoll_wait(), in place of close(). */
+extern int	FwLazySetAdd(int epfd, int op, int fd, struct epoll_event *event);
+extern bool FwLazySetPrepare(int epfd);
+extern int	FwLazySetClose(int epfd);
+
 /* ---- waits (fw_wait.c) ---- */
 
 /* This process's waiter, attached at first use; NULL: use core's wait. */
@@ -199,6 +215,7 @@ extern bool FwSpin(FwWaitClass wclass, struct fastwake_channel *channel,
 				   int events);
 extern uint64 FwBudget(void);
 extern void FwCountPark(FwWaitClass wclass);
+extern void FwNoteCommitWait(void);
 extern int	FwSyncCommitWait(int epfd, struct epoll_event *events,
 							 int maxevents, int timeout);
 extern int	FwStartupWait(int epfd, struct epoll_event *events,
@@ -264,6 +281,12 @@ extern int	FwBacklogFlush(FwBacklog *backlog, struct fastwake_channel *channel);
 /* What of a channel its user has to be told. */
 #define FwBacklogEvents(b) \
 	(FASTWAKE_READABLE | (FwBacklogEmpty(b) ? 0 : FASTWAKE_WRITABLE))
+
+/*
+ * Flag in a stream number: somebody on the primary may be waiting for a remote
+ * write, so that the standby shall say at once that it has written.
+ */
+#define FW_STREAM_WRITE_WAITERS 0x80000000u
 
 /*
  * End of a stream, in band: TCP says so too, but may overtake the ring.  No
