@@ -56,10 +56,29 @@ clean-core:
 	$(CORE_MAKE) clean
 endif
 
+# The project's own formatting: clang-format for the library, what pgindent runs
+# (Debian's pg-bsd-indent) for the extension.
+INDENT_FLAGS = -bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 \
+	-l79 -lp -lpl -nip -npro -sac -tpg -ts4 -Upg_fastwake/typedefs.list
+CORE_FILES = $(wildcard core/include/*.h core/src/*.[ch] core/test/*.[ch])
+PG_FILES = $(wildcard pg_fastwake/*.[ch])
+
+indent:
+	clang-format -i $(CORE_FILES)
+	for f in $(PG_FILES); do \
+		pg_bsd_indent $(INDENT_FLAGS) <$$f >$$f.new && \
+			{ cmp -s $$f $$f.new || cp $$f.new $$f; } && rm $$f.new || exit; \
+	done
+indent-check:
+	clang-format --dry-run -Werror $(CORE_FILES)
+	for f in $(PG_FILES); do \
+		pg_bsd_indent $(INDENT_FLAGS) <$$f | diff -u $$f - || exit; \
+	done
+
 demo:
 	bench/demo
 
 test:
 	t/run
 
-.PHONY: core install-core clean-core demo test
+.PHONY: core install-core clean-core indent indent-check demo test

@@ -61,9 +61,11 @@ wait_for_progress(Negotiation *n, bool with_socket)
 	if (n->channel != NULL && n->state == -EAGAIN)
 		nchannel = fastwake_channel_fds(n->channel, channel_fds);
 	for (int i = 0; i < nchannel; i++)
-		fds[count++] = (struct pollfd) {.fd = channel_fds[i],.events = POLLIN};
+		fds[count++].fd = channel_fds[i];
 	if (with_socket)
-		fds[count++] = (struct pollfd) {.fd = PQsocket(n->conn),.events = POLLIN};
+		fds[count++].fd = PQsocket(n->conn);
+	for (int i = 0; i < count; i++)
+		fds[i].events = POLLIN;
 
 	pgstat_report_wait_start(PG_WAIT_EXTENSION);
 	(void) poll(fds, count, 100);

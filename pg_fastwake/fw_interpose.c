@@ -46,14 +46,14 @@ typedef struct Slot
 /* What the dynamic section of the executable says. */
 typedef struct Image
 {
-	ElfW(Addr)	base;
-	ElfW(Addr)	text_start,
+	Elf64_Addr	base;
+	Elf64_Addr	text_start,
 				text_end;
-	const		ElfW(Rela) *plt;
+	const Elf64_Rela *plt;
 	size_t		plt_size;
-	const		ElfW(Rela) *rela;
+	const Elf64_Rela *rela;
 	size_t		rela_size;
-	const		ElfW(Sym) *symbols;
+	const Elf64_Sym *symbols;
 	const char *strings;
 } Image;
 
@@ -61,7 +61,7 @@ static Slot slots[FW_SLOTS_MAX];
 static int	nslots = 0;
 
 static void
-read_dynamic(Image *image, const ElfW(Dyn) *dyn)
+read_dynamic(Image *image, const Elf64_Dyn *dyn)
 {
 	for (; dyn->d_tag != DT_NULL; dyn++)
 	{
@@ -98,7 +98,7 @@ read_image(struct dl_phdr_info *info, size_t size, void *arg)
 	image->base = info->dlpi_addr;
 	for (int i = 0; i < info->dlpi_phnum; i++)
 	{
-		const		ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+		const Elf64_Phdr *ph = &info->dlpi_phdr[i];
 
 		if (ph->p_type == PT_DYNAMIC)
 			read_dynamic(image, (const void *) (image->base + ph->p_vaddr));
@@ -113,14 +113,14 @@ read_image(struct dl_phdr_info *info, size_t size, void *arg)
 
 /* Add the slots of NAME found in one relocation table to the list. */
 static bool
-collect(const Image *image, const ElfW(Rela) *table, size_t bytes,
+collect(const Image *image, const Elf64_Rela *table, size_t bytes,
 		const FwHook *hook)
 {
 #ifdef FW_RELOC_SLOT
 	for (size_t i = 0; i < bytes / sizeof(*table); i++)
 	{
 		unsigned long type = ELF64_R_TYPE(table[i].r_info);
-		const		ElfW(Sym) *sym;
+		const Elf64_Sym *sym;
 
 		if (type != FW_RELOC_SLOT && type != FW_RELOC_GLOB)
 			continue;
@@ -142,7 +142,7 @@ collect(const Image *image, const ElfW(Rela) *table, size_t bytes,
 static void *
 predecessor(const Image *image, const Slot *slot, void *libc)
 {
-	ElfW(Addr)	before = (ElfW(Addr)) slot->before;
+	Elf64_Addr	before = (Elf64_Addr) slot->before;
 
 	if (slot->before == libc ||
 		(before >= image->text_start && before < image->text_end))

@@ -275,7 +275,10 @@ flush_at_exit(void)
 		if (fastwake_channel_arm(channel) != 0)
 			continue;
 		for (int i = 0; i < n; i++)
-			fds[i] = (struct pollfd) {.fd = channel_fds[i],.events = POLLIN};
+		{
+			fds[i].fd = channel_fds[i];
+			fds[i].events = POLLIN;
+		}
 		(void) poll(fds, n, 10);
 	}
 }

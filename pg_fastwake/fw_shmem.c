@@ -132,7 +132,7 @@ release_conn(int code, Datum arg)
 	my_conn = NULL;
 }
 
-FwConn *
+FwConn	   *
 FwConnClaim(FwRole role, const char *name)
 {
 	FwConn	   *conn = &FwShmem->conns[FwMyProcIndex()];

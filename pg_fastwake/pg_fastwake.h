@@ -70,6 +70,7 @@ extern bool fw_interpose;
 extern void FwDefineSettings(void);
 extern const char *FwModeName(int mode);
 extern const char *FwTransportSetting(void);
+
 /* Options of a channel from the settings; pointers are to the settings. */
 extern void FwChannelOptions(struct fastwake_channel_options *options);
 
@@ -142,8 +143,8 @@ typedef struct FwShared
 	TimestampTz stats_reset;
 	pg_atomic_uint64 signals_saved; /* SIGURGs that became wake-ups */
 	pg_atomic_uint64 signals_sent;	/* SIGURGs that stayed signals */
-	pg_atomic_uint64 write_waited;	/* when a commit last waited for a
-									 * remote write, fastwake_now() */
+	pg_atomic_uint64 write_waited;	/* when a commit last waited for a remote
+									 * write, fastwake_now() */
 	FwWaitStats waits[FW_WAIT_CLASSES][FW_PATHS];
 	int			nconns;
 	FwConn		conns[FLEXIBLE_ARRAY_MEMBER];
@@ -154,6 +155,7 @@ extern struct fastwake_domain *FwDomain;
 
 extern void FwInstallShmemHooks(void);
 extern int	FwProcSlots(void);
+
 /* This process's entry in FwShmem->conns, claimed for ROLE; freed at exit. */
 extern FwConn *FwConnClaim(FwRole role, const char *name);
 extern void FwConnSet(FwConn *conn, const char *transport, const char *reason,
@@ -161,6 +163,7 @@ extern void FwConnSet(FwConn *conn, const char *transport, const char *reason,
 extern void FwConnRefresh(FwConn *conn, struct fastwake_channel *channel);
 extern void FwBackoffFailure(const char *reason);
 extern void FwBackoffSuccess(void);
+
 /* True if RDMA may be tried now; else *RETRY tells when. */
 extern bool FwBackoffOver(TimestampTz *retry);
 extern void FwCountFallback(const char *reason);
@@ -176,6 +179,7 @@ typedef struct FwHook
 
 /* All or nothing.  Returns false and REASON if it is not possible here. */
 extern bool FwInterpose(const FwHook *hooks, int n, const char **reason);
+
 /* True while every slot still holds our function. */
 extern bool FwInterposeVerify(void);
 
@@ -190,9 +194,11 @@ extern ssize_t FwRealRecv(int fd, void *buf, size_t len, int flags);
 /* Serve core's wait sets that wait for FD from one that is kept. */
 extern void FwLazySetFor(int fd);
 extern void FwLazySetForget(void);
+
 /* In place of epoll_create1(): -1 if core's set is to be an ordinary one. */
 extern int	FwLazySetCreate(int flags);
 extern bool FwLazySetIs(int epfd);
+
 /* In place of epoll_ctl(), before epoll_wait(), in place of close(). */
 extern int	FwLazySetAdd(int epfd, int op, int fd, struct epoll_event *event);
 extern bool FwLazySetPrepare(int epfd);
@@ -202,11 +208,13 @@ extern int	FwLazySetClose(int epfd);
 
 /* This process's waiter, attached at first use; NULL: use core's wait. */
 extern struct fastwake_waiter *FwMyWaiter(void);
+
 /* Wait and account.  As fastwake_wait(). */
 extern int	FwWait(FwWaitClass wclass, const struct fastwake_watch *watches,
 				   unsigned int n, uint64 deadline_ns);
 extern void FwWatchLatch(struct fastwake_watch *watch);
 extern bool FwWaitsEnabled(void);
+
 /*
  * Poll for a channel's event or the latch, adaptively; true if one came.
  * EVENTS: FASTWAKE_READABLE, and FASTWAKE_WRITABLE if there is a backlog.
@@ -240,10 +248,12 @@ extern int	FwStartupWait(int epfd, struct epoll_event *events,
 
 /* Show hook of pg_fastwake.endpoint (fw_endpoint.c). */
 extern const char *FwShowEndpoint(void);
+
 /* Channel agreed on by this walsender's client, or NULL; ownership passes. */
 extern struct fastwake_channel *FwEndpointTakeChannel(bool *wal_only);
 
 struct pg_conn;
+
 /*
  * Negotiate a channel over the replication connection CONN (fw_connect.c).
  * NULL: stay on TCP, REASON (FASTWAKE_REASON_MAX) says why; *FAILED if that is
@@ -275,6 +285,7 @@ typedef struct FwBacklog
 /* Send or keep.  0, or -errno if the channel is broken or too much is kept. */
 extern int	FwBacklogSend(FwBacklog *backlog, struct fastwake_channel *channel,
 						  uint32 stream, const char *data, size_t len);
+
 /* Send what is kept, as far as there is room.  0 or -errno. */
 extern int	FwBacklogFlush(FwBacklog *backlog, struct fastwake_channel *channel);
 #define FwBacklogEmpty(b) ((b)->start == (b)->end)
