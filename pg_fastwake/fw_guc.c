@@ -164,7 +164,7 @@ FwDefineSettings(void)
 	if (process_shared_preload_libraries_in_progress)
 	{
 		DefineCustomBoolVariable("pg_fastwake.interpose",
-								 "Replaces epoll_wait, kill and recv in the server's own binary.",
+								 "Replaces functions of libc that the server's own binary calls.",
 								 "Needed for FastWake waits and for sending WAL over RDMA.",
 								 &fw_interpose, true,
 								 PGC_POSTMASTER, 0, NULL, NULL, NULL);

@@ -51,7 +51,7 @@ attach_waiter(void)
 		my_waiter_refused = true;
 		ereport(LOG,
 				(errmsg("pg_fastwake: waits of this process are PostgreSQL's own"),
-				 errdetail("Another library has replaced epoll_wait, kill or recv after pg_fastwake did."),
+				 errdetail("Another library has replaced one of the interposed functions after pg_fastwake did."),
 				 errhint("Put pg_fastwake last in shared_preload_libraries.")));
 		return;
 	}
