@@ -197,9 +197,10 @@ int fw_rdma_accept(struct fw_rdma_listener *listener, const uint8_t *token,
 		   char *reason);
 void fw_rdma_listener_close(struct fw_rdma_listener *listener);
 
+/* HURRY: there is another transport to try when this takes too long. */
 int fw_rdma_connect(struct fastwake_channel *ch,
 		    const struct fw_endpoint *endpoint, const char *device,
-		    uint32_t ring_size, char *reason);
+		    uint32_t ring_size, bool hurry, char *reason);
 int fw_rdma_connect_continue(struct fastwake_channel *ch, char *reason);
 
 #endif /* FASTWAKE_CHANNEL_INTERNAL_H */

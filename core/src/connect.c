@@ -39,7 +39,8 @@ static int start(struct fastwake_channel *ch, uint32_t transport, char *why)
 
 	if (transport == FASTWAKE_TRANSPORT_RDMA)
 		return fw_rdma_connect(ch, &connect->endpoint, connect->device,
-				       connect->ring_size, why);
+				       connect->ring_size, connect->left != 0,
+				       why);
 	return fw_shm_connect(ch, &connect->endpoint, connect->ring_size, why);
 }
 

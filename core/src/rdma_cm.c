@@ -17,12 +17,13 @@
 #include "rdma.h"
 
 /*
- * All of connecting, so that a caller with two seconds has half of them left
- * for another transport.  The connection manager itself would go on for
- * minutes when nobody answers.
+ * How long an attempt may take.  The connection manager itself would go on for
+ * minutes when nobody answers; callers have about two seconds, and another
+ * transport should get its share of them.
  */
-#define CONNECT_NS 1000000000u
-#define RESOLVE_MS 1000
+#define CONNECT_NS	 5000000000ull
+#define CONNECT_SHORT_NS 1500000000ull
+#define RESOLVE_MS	 1000
 
 /* rxe takes a retry count of 7 for endless, as all do for receiver not ready. */
 #define ACK_TIMEOUT 17 /* 4.096 us << 17 = 0.54 s; devices may take longer */
@@ -191,27 +192,28 @@ int fw_rdma_step(struct fastwake_channel *ch, char *reason)
 /* ------------------------------------------------------------------ */
 
 /* Makes the descriptors readable at the deadline. */
-static int start_timer(struct fw_rdma *r)
+static int start_timer(struct fw_rdma *r, uint64_t ns)
 {
 	struct itimerspec when = {
-		.it_value = { .tv_sec = CONNECT_NS / 1000000000u,
-			      .tv_nsec = CONNECT_NS % 1000000000u },
+		.it_value = { .tv_sec = (time_t)(ns / 1000000000u),
+			      .tv_nsec = (long)(ns % 1000000000u) },
 	};
 
-	r->deadline_ns = fastwake_now() + CONNECT_NS;
+	r->deadline_ns = fastwake_now() + ns;
 	r->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (r->timer < 0 || timerfd_settime(r->timer, 0, &when, NULL) != 0)
 		return -errno;
 	return 0;
 }
 
-static int begin(struct fw_rdma *r, const struct fw_endpoint *endpoint)
+static int begin(struct fw_rdma *r, const struct fw_endpoint *endpoint,
+		 bool hurry)
 {
 	union fw_address address = endpoint->rdma;
 	int rc = fw_rdma_events_open(&r->events);
 
 	if (rc == 0)
-		rc = start_timer(r);
+		rc = start_timer(r, hurry ? CONNECT_SHORT_NS : CONNECT_NS);
 	if (rc != 0)
 		return rc;
 	if (rdma_create_id(r->events, &r->id, NULL, RDMA_PS_TCP) != 0)
@@ -224,7 +226,7 @@ static int begin(struct fw_rdma *r, const struct fw_endpoint *endpoint)
 
 int fw_rdma_connect(struct fastwake_channel *ch,
 		    const struct fw_endpoint *endpoint, const char *device,
-		    uint32_t ring_size, char *reason)
+		    uint32_t ring_size, bool hurry, char *reason)
 {
 	int rc = fw_rdma_create(ch, device, ring_size);
 
@@ -232,7 +234,7 @@ int fw_rdma_connect(struct fastwake_channel *ch,
 		return fw_reason(reason, rc, "rdma: out of memory");
 	ch->rdma->tx_size = endpoint->ring_size;
 	memcpy(ch->rdma->token, endpoint->token, sizeof(ch->rdma->token));
-	rc = begin(ch->rdma, endpoint);
+	rc = begin(ch->rdma, endpoint, hurry);
 	return rc == 0 ? 0
 		       : fw_reason(reason, rc, "rdma: could not connect: %s",
 				   strerror(-rc));

@@ -16,10 +16,18 @@
 
 static const uint8_t sample[100] = "sample";
 
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SANITIZED true
+#else
+#define SANITIZED false
+#endif
+
 /* How much traffic: a guest under emulation is some twenty times slower. */
 static inline uint64_t load(uint64_t count)
 {
-	return getenv("FASTWAKE_LAB") != NULL ? count / 20 : count;
+	if (getenv("FASTWAKE_LAB") != NULL)
+		return count / 20;
+	return SANITIZED ? count / 5 : count;
 }
 
 static inline struct fastwake_channel_options plain(uint32_t transport)
@@ -223,7 +231,7 @@ static inline const char *traffic_by(uint32_t transport, enum how how)
 {
 	struct fastwake_channel_options options = plain(transport);
 	struct traffic t = {
-		.count = load(20000),
+		.count = load(10000),
 		.message_max = MAX,
 		.how = how,
 	};
@@ -252,7 +260,7 @@ static inline const char *case_traffic_small(uint32_t transport)
 	struct fastwake_channel_options options =
 		pair_options(transport, 1u << 20, 4096);
 	struct traffic t = {
-		.count = load(200000),
+		.count = load(100000),
 		.message_max = 300,
 		.how = BY_FDS,
 	};

@@ -54,12 +54,12 @@ static void pair_sleep(int fd, int milliseconds)
 	poll(&p, 1, milliseconds);
 }
 
-/* Until accepted, or 5 s. */
+/* Until accepted, or 10 s. */
 __attribute__((unused)) static int
 pair_accept(struct fastwake_listener *listener,
 	    struct fastwake_channel **channel)
 {
-	uint64_t deadline = fastwake_now() + 5 * SECOND;
+	uint64_t deadline = fastwake_now() + 10 * SECOND;
 	int rc;
 
 	while ((rc = fastwake_accept(listener, channel, last_reason)) ==
@@ -69,12 +69,12 @@ pair_accept(struct fastwake_listener *listener,
 	return rc;
 }
 
-/* Until connected, or 5 s. */
+/* Until connected, or 10 s. */
 __attribute__((unused)) static int
 pair_connect(struct fastwake_channel **channel, const char *endpoint,
 	     const struct fastwake_channel_options *options)
 {
-	uint64_t deadline = fastwake_now() + 5 * SECOND;
+	uint64_t deadline = fastwake_now() + 10 * SECOND;
 	int fds[FASTWAKE_FDS_MAX], rc;
 
 	rc = fastwake_connect(channel, endpoint, options, last_reason);
@@ -354,21 +354,24 @@ static inline uint32_t message_size(uint64_t number, uint32_t max)
 
 static inline void message_fill(uint8_t *p, uint64_t number, uint32_t size)
 {
-	uint64_t seed = mix(~number);
+	uint64_t word = mix(~number);
+	uint32_t i;
 
-	for (uint32_t i = 0; i < size; i++)
-		p[i] = (uint8_t)((seed >> (i % 8 * 8)) + i / 8);
+	for (i = 0; i + 8 <= size; i += 8, word += 0x0101010101010101ull)
+		memcpy(p + i, &word, 8);
+	memcpy(p + i, &word, size - i);
 }
 
 static inline bool message_good(const uint8_t *p, uint64_t number,
 				uint32_t size)
 {
-	uint64_t seed = mix(~number);
+	uint64_t word = mix(~number);
+	uint32_t i;
 
-	for (uint32_t i = 0; i < size; i++)
-		if (p[i] != (uint8_t)((seed >> (i % 8 * 8)) + i / 8))
+	for (i = 0; i + 8 <= size; i += 8, word += 0x0101010101010101ull)
+		if (memcmp(p + i, &word, 8) != 0)
 			return false;
-	return true;
+	return memcmp(p + i, &word, size - i) == 0;
 }
 
 /* Send and receive COUNT messages at once, each of its own series. */

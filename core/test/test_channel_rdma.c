@@ -247,7 +247,10 @@ static const char *prefers(const char *address, uint32_t wanted)
 	CHECK_IS(try_connect(listener, text, &options, &pair), 0);
 	CHECK_IS(transport_of(pair.listening), wanted);
 	CHECK_IS(transport_of(pair.connecting), wanted);
-	CHECK(fastwake_now() - start < 2 * SECOND);
+	tap_diag("connected after %.2f s",
+		 (double)(fastwake_now() - start) / 1e9);
+	/* 1.5 s of waiting, and what a busy guest takes. */
+	CHECK(fastwake_now() - start < 5 * SECOND);
 	fastwake_listener_close(listener);
 	CHECK_IS(send_all(pair.connecting, NULL, 0, sample, 100), 0);
 	CHECK((wait_channel(pair.listening, FASTWAKE_READABLE, BY_FDS, NULL,
@@ -292,7 +295,7 @@ static const char *case_unreachable(uint32_t transport)
 	CHECK(strstr(last_reason, "rdma: ") != NULL);
 	tap_diag("%d after %.2f s: %s", rc,
 		 (double)(fastwake_now() - start) / 1e9, last_reason);
-	CHECK(fastwake_now() - start < SECOND * 3 / 2);
+	CHECK(fastwake_now() - start < 8 * SECOND);
 	return NULL;
 }
 
