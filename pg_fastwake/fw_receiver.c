@@ -324,11 +324,17 @@ tcp_readable(int timeout_ms)
 static void
 note_primary_failure(const ErrorData *edata)
 {
+	char		reason[FASTWAKE_REASON_MAX];
 	const char *found = edata->message ?
-	strstr(edata->message, FW_FAILED_PREFIX) : NULL;
+	strstr(edata->message, FW_FAILED_PREFIX ": ") : NULL;
 
-	if (found != NULL)
-		FwBackoffFailure(found);
+	if (found == NULL)
+		return;
+	/* libpq's text goes on with the detail. */
+	found += strlen(FW_FAILED_PREFIX ": ");
+	snprintf(reason, sizeof(reason), "at the primary: %.*s",
+			 (int) strcspn(found, "\n"), found);
+	FwBackoffFailure(reason);
 }
 
 /*
@@ -468,7 +474,8 @@ report_broken(void)
 {
 	const char *reason = fastwake_channel_reason(channel);
 
-	if (tcp_readable(BROKEN_GRACE_MS))
+	if (tcp_readable(broken == -EPIPE || broken == -ECONNRESET ?
+					 BROKEN_GRACE_MS : 0))
 		look_at_tcp();
 	if (tcp_state != TCP_OPEN)
 		return;
