@@ -104,6 +104,22 @@ shown_value(PGresult *res, char *reason)
 }
 
 /*
+ * The connection is of no use any more.  The next one must not end like this,
+ * or replication would never begin: it stays on TCP.
+ */
+static void
+no_answer(PGconn *conn)
+{
+	const char *reason = PQstatus(conn) == CONNECTION_BAD ?
+	pchomp(PQerrorMessage(conn)) : "no answer to " ASK;
+
+	FwBackoffFailure(reason);
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("could not receive data from WAL stream: %s", reason)));
+}
+
+/*
  * Ask, and drive the channel's connection until the answer is there.  NULL if
  * there is none: *n->reason says why.
  */
@@ -126,12 +142,7 @@ ask(Negotiation *n)
 			wait_for_progress(n, true);
 			advance_channel(n);
 			if (PQconsumeInput(n->conn) == 0 || fastwake_now() > end)
-				ereport(ERROR,
-						(errcode(ERRCODE_CONNECTION_FAILURE),
-						 errmsg("could not receive data from WAL stream: %s",
-								PQstatus(n->conn) == CONNECTION_BAD ?
-								pchomp(PQerrorMessage(n->conn)) :
-								"no answer to " ASK)));
+				no_answer(n->conn);
 		}
 		res = PQgetResult(n->conn);
 		if (res == NULL)

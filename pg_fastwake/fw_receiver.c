@@ -78,6 +78,7 @@ static WalReceiverFunctionsType ours;
 static WalReceiverConn *my_conn = NULL;
 static bool negotiated = false;
 static struct fastwake_channel *channel = NULL;
+static uint64 established = 0;	/* since when there is a channel */
 static FwConn *conn_entry = NULL;
 static bool wal_only = false;
 static int	wait_set = -1;		/* epoll: TCP and the channel */
@@ -267,6 +268,7 @@ negotiate(void)
 	{
 		make_wait_set();
 		FwLazySetFor(wait_set);
+		established = fastwake_now();
 		report_channel();
 		return;
 	}
@@ -432,6 +434,7 @@ refresh_stats(void)
 	if (broken == 0 && now - refreshed >= REFRESH_NS)
 	{
 		FwConnRefresh(conn_entry, channel);
+		FwBackoffLasted((now - established) / 1000000);
 		refreshed = now;
 	}
 }

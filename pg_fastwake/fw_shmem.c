@@ -195,29 +195,46 @@ FwCountFallback(const char *reason)
 	SpinLockRelease(&FwShmem->mutex);
 }
 
+/* The pause after so many failures in a row, in ms. */
+static int64
+backoff_pause(int failures)
+{
+	int64		pause = FW_BACKOFF_FIRST_MS;
+
+	while (--failures > 0 && pause < FW_BACKOFF_LAST_MS)
+		pause *= 2;
+	return Min(pause, FW_BACKOFF_LAST_MS);
+}
+
 void
 FwBackoffFailure(const char *reason)
 {
 	FwBackoff  *backoff = &FwShmem->backoff;
 	TimestampTz now = GetCurrentTimestamp();
-	int64		pause = FW_BACKOFF_FIRST_MS;
 
 	SpinLockAcquire(&FwShmem->mutex);
-	for (int i = 0; i < backoff->failures && pause < FW_BACKOFF_LAST_MS; i++)
-		pause *= 2;
 	backoff->failures++;
 	backoff->next_retry =
-		TimestampTzPlusMilliseconds(now, Min(pause, FW_BACKOFF_LAST_MS));
+		TimestampTzPlusMilliseconds(now, backoff_pause(backoff->failures));
 	SpinLockRelease(&FwShmem->mutex);
 	FwCountFallback(reason);
 }
 
+/*
+ * Failures are forgotten when a channel has lasted as long as the pause that
+ * they caused: a link that flaps does not look well in between.
+ */
 void
-FwBackoffSuccess(void)
+FwBackoffLasted(int64 lasted_ms)
 {
+	FwBackoff  *backoff = &FwShmem->backoff;
+
 	SpinLockAcquire(&FwShmem->mutex);
-	FwShmem->backoff.failures = 0;
-	FwShmem->backoff.next_retry = 0;
+	if (backoff->failures > 0 && lasted_ms >= backoff_pause(backoff->failures))
+	{
+		backoff->failures = 0;
+		backoff->next_retry = 0;
+	}
 	SpinLockRelease(&FwShmem->mutex);
 }
 

@@ -162,7 +162,9 @@ extern void FwConnSet(FwConn *conn, const char *transport, const char *reason,
 					  struct fastwake_channel *channel);
 extern void FwConnRefresh(FwConn *conn, struct fastwake_channel *channel);
 extern void FwBackoffFailure(const char *reason);
-extern void FwBackoffSuccess(void);
+
+/* A channel of this standby works since so long. */
+extern void FwBackoffLasted(int64 lasted_ms);
 
 /* True if RDMA may be tried now; else *RETRY tells when. */
 extern bool FwBackoffOver(TimestampTz *retry);
