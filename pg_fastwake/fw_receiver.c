@@ -60,9 +60,12 @@
  */
 #define REPLY_LEN		34
 #define REPLY_WRITE		1
+#define REPLY_FLUSH		9
 #define REPLY_REQUESTED 33
 /* Replies are not held if the primary has heard nothing for so long. */
-#define HOLD_NS			(UINT64CONST(1) * 1000000000)
+#define SILENCE_NS		(UINT64CONST(1) * 1000000000)
+/* The longest a report of an apply is held, but for core's sleep of 100 ms. */
+#define HOLD_APPLY_NS	(UINT64CONST(20) * 1000000)
 
 typedef enum TcpState
 {
@@ -98,14 +101,18 @@ static uint64 drain_until = 0;
 static FwBacklog backlog;
 
 /*
- * A report of a write, held until the report of the flush that follows it in
- * any case: one message and one wake-up of the walsender less per commit.
+ * A report that the next report of a flush will contain, held until then: of a
+ * write, which that flush follows at once, or of an apply, of which core makes
+ * one per commit when it is idle otherwise.  Each saves a message and a wake-up
+ * of the walsender per commit.  Not if the primary wants them promptly.
  */
-static bool write_waiters = false;	/* the primary wants it at once */
+static bool prompt = false;		/* it does */
 static bool flush_follows = false;	/* core has been told to flush */
 static char held[REPLY_LEN];
 static int	held_len = 0;
+static uint64 held_until = 0;
 static uint64 replied = 0;		/* when a reply last left */
+static uint64 flushed = 0;		/* what it reported, in network order */
 
 /* libpqwalreceiver's connection begins with libpq's. */
 static PGconn *
@@ -134,6 +141,8 @@ send_reply(const char *buffer, int nbytes)
 	if (broken != 0)
 		return;					/* receive() will report it */
 	replied = fastwake_now();
+	if (nbytes == REPLY_LEN && buffer[0] == 'r')
+		memcpy(&flushed, buffer + REPLY_FLUSH, sizeof(flushed));
 	rc = FwBacklogSend(&backlog, channel, stream, buffer, nbytes);
 	if (rc < 0)
 		broken = rc;
@@ -147,22 +156,59 @@ release_held(void)
 	held_len = 0;
 }
 
-/*
- * Between the 0 of receive() and its next call core reports what it has
- * written, flushes, and reports that.  If nobody on the primary waits for the
- * first report, the second one, which says more, will do.
- */
-static bool
-may_hold(const char *buffer, int nbytes)
+static void
+release_due(void)
 {
-	uint64		positions[2];
+	if (held_len > 0 && fastwake_now() >= held_until)
+		release_held();
+}
 
-	if (!flush_follows || write_waiters || nbytes != REPLY_LEN ||
-		buffer[0] != 'r' || buffer[REPLY_REQUESTED] != 0 ||
-		fastwake_now() - replied > HOLD_NS)
-		return false;
+/* For how long to hold a report; 0: not at all. */
+static uint64
+hold_time(const char *buffer, int nbytes, uint64 now)
+{
+	uint64		positions[2];	/* written, flushed */
+
+	if (prompt || nbytes != REPLY_LEN || buffer[0] != 'r' ||
+		buffer[REPLY_REQUESTED] != 0 || now - replied > SILENCE_NS)
+		return 0;
 	memcpy(positions, buffer + REPLY_WRITE, sizeof(positions));
-	return pg_ntoh64(positions[0]) > pg_ntoh64(positions[1]);
+	if (positions[0] == positions[1])
+		return flushed == positions[1] ? HOLD_APPLY_NS : 0;
+	/* until receive() is called again, at the latest */
+	return flush_follows ? 1 : 0;
+}
+
+/* Hold the report, in place of one held before, if it may be held. */
+static bool
+hold(const char *buffer, int nbytes)
+{
+	uint64		now = fastwake_now();
+	uint64		time = hold_time(buffer, nbytes, now);
+
+	if (time == 0)
+		return false;
+	if (held_len == 0)
+		held_until = now + time;
+	memcpy(held, buffer, nbytes);
+	held_len = nbytes;
+	return true;
+}
+
+static void
+our_send(WalReceiverConn *conn, const char *buffer, int nbytes)
+{
+	if (!is_streaming(conn) || wal_only)
+	{
+		core->walrcv_send(conn, buffer, nbytes);
+		return;
+	}
+	if (hold(buffer, nbytes))
+		return;
+	if (nbytes == REPLY_LEN && buffer[0] == 'r')
+		held_len = 0;			/* this one says it too */
+	release_held();
+	send_reply(buffer, nbytes);
 }
 
 /* ---- begin and end ---- */
@@ -183,7 +229,8 @@ forget_connection(void)
 	broken = 0;
 	backlog.start = backlog.end = 0;
 	held_len = 0;
-	flush_follows = false;
+	flush_follows = prompt = false;
+	replied = flushed = 0;
 }
 
 static WalReceiverConn *
@@ -396,6 +443,16 @@ check_tcp(void)
 
 /* ---- receive ---- */
 
+/* A message of the walsender's half of this extension, not of core's. */
+static void
+take_mark(char mark)
+{
+	if (mark == FW_END_OF_STREAM)
+		end_seen = tcp_due = true;
+	else if (mark == FW_REPORT_NOW)
+		release_held();
+}
+
 /* The next message of this stream: its length, or 0. */
 static int
 take_message(char **buffer)
@@ -410,17 +467,16 @@ take_message(char **buffer)
 			return 0;
 		if (len < 0)
 			broken = (int) len;
-		else if ((from & ~FW_STREAM_WRITE_WAITERS) == stream)
+		else if ((from & ~FW_STREAM_PROMPT) == stream)
 		{
-			write_waiters = (from & FW_STREAM_WRITE_WAITERS) != 0;
+			prompt = (from & FW_STREAM_PROMPT) != 0;
 			last_data = fastwake_now();
-			if (len == 1 && *(char *) buf == FW_END_OF_STREAM)
-				end_seen = tcp_due = true;
-			else
+			if (len > 1)
 			{
 				*buffer = buf;
 				return (int) len;
 			}
+			take_mark(*(char *) buf);
 		}
 	}
 	return 0;
@@ -597,7 +653,7 @@ our_receive(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 		return core->walrcv_receive(conn, buffer, wait_fd);
 
 	flush_follows = false;
-	release_held();
+	release_due();
 	for (;;)
 	{
 		int			len;
@@ -640,30 +696,11 @@ our_receive(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 				return 0;
 			}
 		}
+		release_due();
 		refresh_stats();
 		if (arm_for_core(wait_fd))
 			return 0;
 	}
-}
-
-static void
-our_send(WalReceiverConn *conn, const char *buffer, int nbytes)
-{
-	if (!is_streaming(conn) || wal_only)
-	{
-		core->walrcv_send(conn, buffer, nbytes);
-		return;
-	}
-	if (may_hold(buffer, nbytes))
-	{
-		memcpy(held, buffer, nbytes);
-		held_len = nbytes;
-		return;
-	}
-	if (nbytes == REPLY_LEN && buffer[0] == 'r')
-		held_len = 0;			/* this one says it too */
-	release_held();
-	send_reply(buffer, nbytes);
 }
 
 /*

@@ -53,8 +53,6 @@
 #define BROKEN_GRACE_MS	500
 /* How often a busy walsender looks for input on TCP. */
 #define TCP_CHECK_NS	(UINT64CONST(20) * 1000000)
-/* For how long one commit that waited for a remote write announces others. */
-#define WRITE_WAITED_NS	(UINT64CONST(10) * 1000000000)
 /* The view's figures are at most this old. */
 #define REFRESH_MS		200
 
@@ -82,6 +80,7 @@ static bool tcp_muted = false;
 static bool tcp_due = true;		/* look at TCP at the next chance */
 static uint64 tcp_checked = 0;
 static uint64 last_traffic = 0;
+static bool prompt_said = false;	/* the standby knows what we want */
 static uint64 wal_sent = 0;		/* time of the oldest WAL not yet answered */
 static bool stats_stale = false;
 static uint64 refreshed = 0;
@@ -151,15 +150,16 @@ progress(void)
 }
 
 /*
- * Does, or did lately, a commit wait for a remote write?  Read without a lock:
- * a commit that begins to wait only now is released by the flush instead, and
- * those that follow it find the standby told.
+ * Does a commit wait, or did one lately, for a remote write or apply?  Read
+ * without a lock: a commit that begins to wait only now is released a little
+ * later than it could be, and those that follow find the standby told.
  */
 static bool
-write_waiters(uint64 now)
+prompt_wanted(uint64 now)
 {
 	return !FwSyncRepQueueEmpty(SYNC_REP_WAIT_WRITE) ||
-		now - pg_atomic_read_u64(&FwShmem->write_waited) < WRITE_WAITED_NS;
+		!FwSyncRepQueueEmpty(SYNC_REP_WAIT_APPLY) ||
+		now < pg_atomic_read_u64(&FwShmem->prompt_until);
 }
 
 static void
@@ -171,8 +171,9 @@ queue(const char *data, size_t len)
 	if (broken != 0)
 		return;
 	last_traffic = fastwake_now();
-	if (write_waiters(last_traffic))
-		number |= FW_STREAM_WRITE_WAITERS;
+	prompt_said = prompt_wanted(last_traffic);
+	if (prompt_said)
+		number |= FW_STREAM_PROMPT;
 	rc = FwBacklogSend(&backlog, channel, number, data, len);
 	if (rc < 0)
 		channel_broke(rc);
@@ -654,16 +655,27 @@ wait_memory(int timeout)
 	return true;
 }
 
+/* A commit may have begun to wait for a report that the standby is holding. */
+static void
+announce_prompt(uint64 now)
+{
+	const char	mark = FW_REPORT_NOW;
+
+	if (state == STREAMING && !prompt_said &&
+		now < pg_atomic_read_u64(&FwShmem->prompt_until))
+		queue(&mark, 1);
+}
+
 int
 FwSenderWait(int epfd, struct epoll_event *events, int maxevents, int timeout)
 {
-	bool		active = fastwake_now() - last_traffic <
-	(uint64) FW_IDLE_MS * 1000000;
+	uint64		now = fastwake_now();
+	bool		active = now - last_traffic < (uint64) FW_IDLE_MS * 1000000;
 
 	/* A walsender under load never waits for long. */
-	if (stats_stale &&
-		fastwake_now() - refreshed >= (uint64) REFRESH_MS * 1000000)
+	if (stats_stale && now - refreshed >= (uint64) REFRESH_MS * 1000000)
 		refresh_stats();
+	announce_prompt(now);
 	if (progress())
 		return wake_self();
 	if (broken == 0 && active && !wal_only && FwWaitsEnabled() &&

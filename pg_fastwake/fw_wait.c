@@ -19,6 +19,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "replication/walsender.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -27,6 +28,9 @@
 
 /* Shortest polling time, so that it can grow again. */
 #define FW_SPIN_LEAST_NS 1000
+
+/* For how long one commit that waits for a remote write announces more. */
+#define FW_PROMPT_NS (UINT64CONST(10) * 1000000000)
 
 static struct fastwake_waiter *my_waiter = NULL;
 static bool my_waiter_refused = false;
@@ -206,13 +210,21 @@ wait_slice(FwWaitClass wclass, const struct fastwake_watch *watches,
 	return -1;
 }
 
-/* Walsenders tell standbys whether commits wait for remote writes. */
+/*
+ * Walsenders tell standbys whether commits wait for remote writes or applies.
+ * The first such commit in a while wakes them to do so.
+ */
 void
 FwNoteCommitWait(void)
 {
-	if (synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_WRITE &&
-		FwShmem != NULL)
-		pg_atomic_write_u64(&FwShmem->write_waited, fastwake_now());
+	uint64		now = fastwake_now();
+
+	if (FwShmem == NULL ||
+		(synchronous_commit != SYNCHRONOUS_COMMIT_REMOTE_WRITE &&
+		 synchronous_commit != SYNCHRONOUS_COMMIT_REMOTE_APPLY))
+		return;
+	if (pg_atomic_exchange_u64(&FwShmem->prompt_until, now + FW_PROMPT_NS) <= now)
+		FwWakeWalSenders();
 }
 
 int

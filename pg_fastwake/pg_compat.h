@@ -46,6 +46,13 @@
 #define FwSyncRepQueueEmpty(mode) SHMQueueEmpty(&WalSndCtl->SyncRepQueue[mode])
 #endif
 
+/* Set the latches of all physical walsenders. */
+#if PG_VERSION_NUM >= 160000
+#define FwWakeWalSenders() WalSndWakeup(true, false)
+#else
+#define FwWakeWalSenders() WalSndWakeup()
+#endif
+
 /* How a walreceiver reacts to SIGTERM while it waits. */
 #if PG_VERSION_NUM >= 180000
 #define FwProcessWalRcvInterrupts() CHECK_FOR_INTERRUPTS()

@@ -143,8 +143,8 @@ typedef struct FwShared
 	TimestampTz stats_reset;
 	pg_atomic_uint64 signals_saved; /* SIGURGs that became wake-ups */
 	pg_atomic_uint64 signals_sent;	/* SIGURGs that stayed signals */
-	pg_atomic_uint64 write_waited;	/* when a commit last waited for a remote
-									 * write, fastwake_now() */
+	pg_atomic_uint64 prompt_until;	/* fastwake_now(): commits wait, or may
+									 * soon, for remote writes or applies */
 	FwWaitStats waits[FW_WAIT_CLASSES][FW_PATHS];
 	int			nconns;
 	FwConn		conns[FLEXIBLE_ARRAY_MEMBER];
@@ -297,15 +297,20 @@ extern int	FwBacklogFlush(FwBacklog *backlog, struct fastwake_channel *channel);
 
 /*
  * Flag in a stream number: somebody on the primary may be waiting for a remote
- * write, so that the standby shall say at once that it has written.
+ * write or apply, so that the standby shall report those at once, and not with
+ * its next report of a flush.
  */
-#define FW_STREAM_WRITE_WAITERS 0x80000000u
+#define FW_STREAM_PROMPT 0x80000000u
 
 /*
- * End of a stream, in band: TCP says so too, but may overtake the ring.  No
- * CopyData message of core begins with this byte.
+ * Messages of our own are one byte long, and those of core are longer.
+ *
+ * End of a stream, in band: TCP says so too, but may overtake the ring.
  */
 #define FW_END_OF_STREAM 'c'
+
+/* A commit has begun to wait for a remote write or apply. */
+#define FW_REPORT_NOW 'p'
 
 extern void FwSenderInstall(void);
 extern bool FwSenderStreaming(void);

@@ -63,13 +63,13 @@ enum fastwake_condition {
  * missing wake-ups for waits on this doorbell, and nothing else.
  */
 struct fastwake_doorbell {
-	uint32_t armed;	   /* number of sleepers that may be on ->seq */
-	uint32_t seq;	   /* the futex; bumped by each ring that finds armed */
-	uint64_t rung_ns;  /* CLOCK_MONOTONIC of the last ring, for statistics */
+	uint32_t armed;	  /* number of sleepers that may be on ->seq */
+	uint32_t seq;	  /* the futex; bumped by each ring that finds armed */
+	uint64_t rung_ns; /* CLOCK_MONOTONIC of the last ring, for statistics */
 };
 
 struct fastwake_watch {
-	const volatile void *word; /* naturally aligned */
+	const volatile void *word;	    /* naturally aligned */
 	struct fastwake_doorbell *doorbell; /* NULL: the writer calls
 					     * fastwake_wake() on the waiter */
 	uint64_t operand;
@@ -205,16 +205,16 @@ struct fastwake_channel;
 #define FASTWAKE_REASON_MAX   256 /* bytes of a reason with its NUL */
 
 struct fastwake_channel_options {
-	size_t size;	      /* sizeof(struct fastwake_channel_options) */
-	uint32_t transports;  /* set of FASTWAKE_TRANSPORT_*: which to offer, or
+	size_t size;	     /* sizeof(struct fastwake_channel_options) */
+	uint32_t transports; /* set of FASTWAKE_TRANSPORT_*: which to offer, or
 			       * which of the offered ones to accept */
-	uint32_t ring_size;   /* bytes of the ring this side receives into,
+	uint32_t ring_size;  /* bytes of the ring this side receives into,
 			       * a power of two in FASTWAKE_RING_MIN..MAX */
 	uint32_t message_max; /* longest message received, bytes; longer: -EMSGSIZE
 			       * ends the channel */
 	uint32_t reserved;    /* 0 */
-	const char *device;   /* RDMA device to use, NULL or "": any */
-	const char *address;  /* numeric address to listen on (RDMA), NULL or
+	const char *device;  /* RDMA device to use, NULL or "": any */
+	const char *address; /* numeric address to listen on (RDMA), NULL or
 			       * "": the first address of a usable device */
 };
 
@@ -285,8 +285,8 @@ const char *fastwake_channel_reason(const struct fastwake_channel *channel);
  * writable.  The message is complete for the peer when all of it was accepted.
  * A zero-length message is not allowed (-EINVAL).
  */
-ssize_t fastwake_channel_send(struct fastwake_channel *channel,
-			      uint32_t stream, const void *buf, size_t len);
+ssize_t fastwake_channel_send(struct fastwake_channel *channel, uint32_t stream,
+			      const void *buf, size_t len);
 /*
  * Take the next complete message.  *BUF is private memory of the channel,
  * aligned to 8, valid until the next call of this function or close.  Returns
@@ -321,19 +321,19 @@ int fastwake_channel_watches(struct fastwake_channel *channel,
 void fastwake_channel_close(struct fastwake_channel *channel);
 
 struct fastwake_channel_info {
-	size_t size;	       /* in: sizeof(struct fastwake_channel_info) */
-	uint32_t transport;    /* FASTWAKE_TRANSPORT_* */
-	uint32_t qp_num;       /* rdma, else 0 */
-	char device[64];       /* rdma device name; "memfd" for shm */
-	char local[64];	       /* numeric local address or "" */
-	char peer[64];	       /* numeric peer address or "" */
-	char state[16];	       /* QP state: "RTS", "ERR", ...; shm: "OPEN", "CLOSED" */
+	size_t size;	    /* in: sizeof(struct fastwake_channel_info) */
+	uint32_t transport; /* FASTWAKE_TRANSPORT_* */
+	uint32_t qp_num;    /* rdma, else 0 */
+	char device[64];    /* rdma device name; "memfd" for shm */
+	char local[64];	    /* numeric local address or "" */
+	char peer[64];	    /* numeric peer address or "" */
+	char state[16]; /* QP state: "RTS", "ERR", ...; shm: "OPEN", "CLOSED" */
 	uint64_t tx_messages, tx_bytes; /* payload bytes */
 	uint64_t rx_messages, rx_bytes;
-	uint64_t ring_size;    /* bytes of the peer's ring we send into */
-	uint64_t ring_used;    /* bytes of it in flight or not yet consumed */
-	uint64_t full_waits;   /* sends refused or cut short for want of space */
-	uint64_t pinned;       /* bytes this side registered or mapped */
+	uint64_t ring_size;  /* bytes of the peer's ring we send into */
+	uint64_t ring_used;  /* bytes of it in flight or not yet consumed */
+	uint64_t full_waits; /* sends refused or cut short for want of space */
+	uint64_t pinned;     /* bytes this side registered or mapped */
 };
 int fastwake_channel_query(struct fastwake_channel *channel,
 			   struct fastwake_channel_info *info);
