@@ -5,23 +5,47 @@
 # bench/measure; sets counting to "tracefs" or to the reason why not.
 # shellcheck disable=SC2154 # run: set by the caller
 
-trace_directory=""
+trace_root="" trace_instances=()
 trace_mounted=no
 counting="not asked for"
 
+# Each pair of servers has instances of its own, set up once: to change which
+# processes an instance follows takes grace periods, seconds on one processor.
+# Children are followed from their fork.
 count_open()
 {
-    local name
+    local pair name
     trace_find || return 0
-    for name in syscalls signals; do
-        mkdir "$trace_directory/instances/$(trace_name $name)" || {
-            counting="no tracefs instance could be made"
-            return 0
-        }
-        echo 0 >"$(trace_file $name tracing_on)"
-        echo 16 >"$(trace_file $name buffer_size_kb)"
+    for pair; do
+        for name in syscalls signals; do
+            trace_instance "$pair" "$name" || {
+                counting="no tracefs instance could be made"
+                return 0
+            }
+        done
     done
     counting=tracefs
+}
+
+trace_instance()
+{
+    local directory
+    directory=$(trace_directory "$1" "$2")
+    mkdir "$directory" || return
+    trace_instances+=("$directory")
+    echo 0 >"$directory/tracing_on"
+    echo 16 >"$directory/buffer_size_kb"
+    echo 1 >"$directory/options/event-fork"
+    pair_pids "$1" | tr '\n' ' ' >"$directory/set_event_pid"
+    case $2 in
+        syscalls) echo 1 >"$directory/events/raw_syscalls/sys_enter/enable" ;;
+        signals) echo 1 >"$directory/events/signal/signal_generate/enable" ;;
+    esac
+}
+
+trace_directory()
+{
+    echo "$trace_root/instances/$(basename "$run").$1.$2"
 }
 
 trace_find()
@@ -29,52 +53,36 @@ trace_find()
     local directory
     for directory in /sys/kernel/tracing /sys/kernel/debug/tracing; do
         if [ -d "$directory/events/raw_syscalls" ]; then
-            trace_directory=$directory
+            trace_root=$directory
             return 0
         fi
     done
-    trace_directory=$run/tracing
-    mkdir -p "$trace_directory"
-    if mount -t tracefs tracefs "$trace_directory" 2>/dev/null; then
+    trace_root=$run/tracing
+    mkdir -p "$trace_root"
+    if mount -t tracefs tracefs "$trace_root" 2>/dev/null; then
         trace_mounted=yes
-        [ -d "$trace_directory/events/raw_syscalls" ] && return 0
+        [ -d "$trace_root/events/raw_syscalls" ] && return 0
     fi
     counting="this kernel has no tracefs with raw_syscalls"
     return 1
 }
 
-trace_name()
-{
-    echo "$(basename "$run").$1"
-}
-
-trace_file()
-{
-    echo "$trace_directory/instances/$(trace_name "$1")/${2-}"
-}
-
-trace_events()
-{
-    echo "$1" >"$(trace_file syscalls events/raw_syscalls/sys_enter/enable)"
-    echo "$1" >"$(trace_file signals events/signal/signal_generate/enable)"
-}
-
 count_close()
 {
-    local name
-    [ -n "$trace_directory" ] || return 0
-    for name in syscalls signals; do
-        [ ! -d "$(trace_file "$name")" ] || rmdir "$(trace_file $name)"
+    local directory
+    for directory in "${trace_instances[@]}"; do
+        rmdir "$directory"
     done
-    [ $trace_mounted = no ] || umount "$trace_directory"
-    trace_directory=""
+    trace_instances=()
+    [ $trace_mounted = no ] || umount "$trace_root"
+    trace_mounted=no
 }
 
 # The postmasters of a pair and their children; threads share their pid.
 pair_pids()
 {
     local server postmaster
-    for server in primary standby; do
+    for server in $(servers_of "$1"); do
         read -r postmaster <"$run/$1/$server/postmaster.pid"
         echo "$postmaster"
         tr ' ' '\n' <"/proc/$postmaster/task/$postmaster/children"
@@ -91,56 +99,56 @@ context_switches()
     cat "${files[@]}" 2>/dev/null | awk '/ctxt_switches/ { n += $2 } END { print n + 0 }'
 }
 
-# entries: still in the buffer; overrun: overwritten since it was cleared
+# Events since the instance was made. entries: still in the buffer; overrun:
+# overwritten.
+# trace_count PAIR NAME
 trace_count()
 {
-    cat "$(trace_file "$1" per_cpu)"/cpu*/stats |
+    cat "$(trace_directory "$1" "$2")"/per_cpu/cpu*/stats |
         awk '/^(entries|overrun|commit overrun|dropped events):/ { n += $NF } END { print n + 0 }'
 }
 
-trace_begin()
+# trace_switch PAIR 0-or-1
+trace_switch()
 {
-    local name
     [ "$counting" = tracefs ] || return 0
-    for name in syscalls signals; do
-        : >"$(trace_file $name trace)"
-        echo "${counted_pids[*]}" >"$(trace_file $name set_event_pid)"
-        echo 1 >"$(trace_file $name tracing_on)"
-    done
+    echo "$2" >"$(trace_directory "$1" syscalls)/tracing_on"
+    echo "$2" >"$(trace_directory "$1" signals)/tracing_on"
 }
 
-# Prints NAME=VALUE lines.
-trace_end()
-{
-    local name
-    [ "$counting" = tracefs ] || return 0
-    for name in syscalls signals; do
-        echo 0 >"$(trace_file $name tracing_on)"
-    done
-    for name in syscalls signals; do
-        echo "$name=$(trace_count $name)"
-        : >"$(trace_file $name set_event_pid)"
-    done
-}
-
+# count_begin PAIR: its clients are all there. The processes are read before
+# the clock here and in count_end, so that the time it takes cancels out.
 count_begin()
 {
-    counted_pids=("$@")
+    local name
+    mapfile -t counted_pids < <(pair_pids "$1")
+    counted_before=()
+    if [ "$counting" = tracefs ]; then
+        for name in syscalls signals; do
+            counted_before+=("$(trace_count "$1" $name)")
+        done
+    fi
     switches_before=$(context_switches "${counted_pids[@]}")
     count_from=${EPOCHREALTIME/[.,]/}
-    trace_begin
+    trace_switch "$1" 1
 }
 
-# Prints NAME=VALUE lines; times in microseconds since the epoch. The processes
-# are read before the clock here and in count_begin, so that the time it takes
-# cancels out.
 count_end()
 {
-    local switches_after
     switches_after=$(context_switches "${counted_pids[@]}")
-    echo "to=${EPOCHREALTIME/[.,]/}"
-    trace_end
+    count_to=${EPOCHREALTIME/[.,]/}
+    trace_switch "$1" 0
+}
+
+# Prints NAME=VALUE lines; times in microseconds since the epoch.
+count_print()
+{
     echo "from=$count_from"
-    echo "switches=$((switches_after - switches_before))"
+    echo "to=$count_to"
     echo "processes=${#counted_pids[@]}"
+    echo "switches=$((switches_after - switches_before))"
+    if [ "$counting" = tracefs ]; then
+        echo "syscalls=$(($(trace_count "$1" syscalls) - counted_before[0]))"
+        echo "signals=$(($(trace_count "$1" signals) - counted_before[1]))"
+    fi
 }

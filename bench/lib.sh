@@ -17,21 +17,12 @@ as_server()
     setpriv --reuid="$server_user" --regid="$server_user" --init-groups -- "$@"
 }
 
-# Local commits are measured on the stock servers.
-pair_of()
+# The servers of a configuration stand in $run/CONFIG: a primary and, except
+# for local commits, its standby.
+servers_of()
 {
-    case $1 in
-        local) echo stock ;;
-        *) echo "$1" ;;
-    esac
-}
-
-pairs_of()
-{
-    local config
-    for config in "$@"; do
-        pair_of "$config"
-    done | sort -u
+    echo primary
+    [ "$1" = local ] || echo standby
 }
 
 # What pg_fastwake.transport is set to on a pair; nothing leaves the default.
@@ -64,7 +55,7 @@ sql()
 
 show_logs()
 {
-    tail -n 8 "$run/$1/primary.log" "$run/$1/standby.log" >&2
+    tail -n 8 "$run/$1"/*.log >&2
 }
 
 server_start()
@@ -88,14 +79,18 @@ server_stop()
 
 pair_start()
 {
-    server_start "$run/$1/primary"
-    server_start "$run/$1/standby"
+    local server
+    for server in $(servers_of "$1"); do
+        server_start "$run/$1/$server"
+    done
 }
 
 pair_stop()
 {
-    server_stop "$run/$1/primary" "$2"
-    server_stop "$run/$1/standby" "$2"
+    local server
+    for server in $(servers_of "$1"); do
+        server_stop "$run/$1/$server" "$2"
+    done
 }
 
 stop_all()
@@ -108,15 +103,29 @@ stop_all()
 
 # One line: is the standby synchronous, streaming, over TCP and caught up; what
 # is preloaded; is the extension there.
-readonly pair_query="select concat_ws('/',
-    coalesce(max(sync_state), 'no standby'), max(state), max(host(client_addr)),
-    bool_and(replay_lsn >= pg_current_wal_flush_lsn())),
-    current_setting('shared_preload_libraries'),
+readonly pair_query="select coalesce(string_agg(concat_ws('/', sync_state, state,
+    host(client_addr), replay_lsn >= pg_current_wal_flush_lsn()), ' '),
+    'no standby'), current_setting('shared_preload_libraries'),
     (select count(*) from pg_extension where extname = 'pg_fastwake')
     from pg_stat_replication"
 
 readonly view_query="select transport, row_to_json(r)
     from pg_stat_fastwake_replication r where role = 'sender'"
+
+# What pair_query must answer.
+expected_state()
+{
+    case $1 in
+        local) echo 'no standby||0' ;;
+        stock) echo 'sync/streaming/127.0.0.1/t||0' ;;
+        *) echo 'sync/streaming/127.0.0.1/t|pg_fastwake|1' ;;
+    esac
+}
+
+has_fastwake()
+{
+    [ "$1" != local ] && [ "$1" != stock ]
+}
 
 # Prints the answer of pair_query, and in a second line that of view_query,
 # once the standby has caught up.
@@ -124,32 +133,30 @@ ask_pair()
 {
     local pair=$1 answer tries
     local queries=(-c "$pair_query")
-    [ "$pair" = stock ] || queries+=(-c "$view_query")
+    ! has_fastwake "$pair" || queries+=(-c "$view_query")
     for ((tries = 0; tries < 300; tries++)); do
         answer=$(sql "$pair" "${queries[@]}") || return
-        [[ $answer != sync/streaming/127.0.0.1/t\|* ]] || break
+        [[ $answer != "$(expected_state "$pair")"* ]] || break
         sleep 0.1
     done
     printf '%s\n' "$answer"
 }
 
-# Fails unless the pair is what its name says; prints the sender's row of
-# pg_stat_fastwake_replication as JSON ({} for stock).
+# Fails unless the servers are what the row claims; prints the sender's row of
+# pg_stat_fastwake_replication as JSON, {} without the extension.
 assert_pair()
 {
-    local pair=$1 state view
+    local pair=$1 state="" view="|{}"
     {
         read -r state
         read -r view
     } < <(ask_pair "$pair")
-    if [ "$pair" = stock ]; then
-        [ "$state" = 'sync/streaming/127.0.0.1/t||0' ] || pair_wrong "$pair" "$state"
-        echo '{}'
-    else
-        [ "$state" = 'sync/streaming/127.0.0.1/t|pg_fastwake|1' ] ||
-            pair_wrong "$pair" "$state"
+    [ "$state" = "$(expected_state "$pair")" ] || pair_wrong "$pair" "$state"
+    if has_fastwake "$pair"; then
         assert_transport "$pair" "${view%%|*}" "${view#*|}"
         printf '%s\n' "${view#*|}"
+    else
+        echo '{}'
     fi
 }
 
@@ -167,5 +174,5 @@ assert_transport()
 pair_wrong()
 {
     show_logs "$1"
-    die "servers '$1' are not what the row claims: $2"
+    die "servers '$1' are not what the row claims: ${2:-no answer}"
 }

@@ -401,7 +401,8 @@ sub notes
 	my $counting = line("$opt{raw}/counting");
 	my @notes = (
 		'Switches, signals and system calls are those of all processes of both'
-		  . ' servers, per commit, from a pass of their own.');
+		  . ' servers, per commit, from a pass of their own.',
+		'Local commits are those of a server without a standby: the floor.');
 	push @notes, "Signals and system calls were not counted: $counting."
 	  if $counting ne 'tracefs';
 	push @notes, 'Clock: instructions executed by one emulated processor (1 ns'
