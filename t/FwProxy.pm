@@ -44,7 +44,8 @@ sub port
 }
 
 # What happens to the next endpoints: none, wrong (token), replay (the token
-# of the endpoint before), blackhole (an address where nobody answers).
+# of the endpoint before), blackhole (an address where nobody answers), mute
+# (the endpoint is not passed on).
 sub mode
 {
 	my ($self, $mode) = @_;
@@ -91,6 +92,10 @@ sub rewrite
 	{
 		die 'no earlier token' if $old eq $token;
 		$text =~ s/$token/$old/;
+	}
+	elsif ($mode eq 'mute')
+	{
+		$text = '';
 	}
 	elsif ($mode eq 'blackhole')
 	{
