@@ -283,6 +283,80 @@ static inline const char *case_traffic_slow(uint32_t transport)
 }
 
 /* ------------------------------------------------------------------ */
+/* Ping-pong between two processes                                    */
+/* ------------------------------------------------------------------ */
+
+static inline int child_echo(struct fastwake_channel *ch, void *arg)
+{
+	struct fastwake_waiter *waiter = make_waiter();
+	enum how how = *(enum how *)arg;
+	uint32_t stream;
+	ssize_t n;
+	void *p;
+
+	for (;;) {
+		if (wait_channel(ch, FASTWAKE_READABLE, how, waiter, 60) <= 0)
+			break;
+		n = fastwake_channel_recv(ch, &stream, &p);
+		if (n < 0 ||
+		    fastwake_channel_send(ch, stream, p, (size_t)n) != n)
+			break;
+	}
+	free_waiter(waiter);
+	fastwake_channel_close(ch);
+	return 0;
+}
+
+/* One round trip; a lost wake-up makes it as long as a sleep. */
+static inline const char *ping(struct fastwake_channel *ch, uint64_t number,
+			       enum how how, struct fastwake_waiter *waiter)
+{
+	uint64_t start = fastwake_now();
+	uint32_t stream;
+	void *p;
+
+	CHECK_IS(fastwake_channel_send(ch, 1, &number, sizeof(number)),
+		 sizeof(number));
+	CHECK(wait_channel(ch, FASTWAKE_READABLE, how, waiter, 30) > 0);
+	CHECK_IS(fastwake_channel_recv(ch, &stream, &p), sizeof(number));
+	CHECK(memcmp(p, &number, sizeof(number)) == 0);
+	CHECK(fastwake_now() - start < (uint64_t)sleep_ms * 900000);
+	return NULL;
+}
+
+static inline const char *ping_pong_processes(uint32_t transport, enum how how)
+{
+	struct fastwake_channel_options options = plain(transport);
+	struct fastwake_waiter *waiter = make_waiter();
+	uint64_t until = fastwake_now() + stress_ns(3), rounds = 0;
+	const char *failed = NULL;
+	struct fastwake_channel *ch;
+	pid_t pid;
+
+	sleep_ms = 8000; /* longer than a busy host stalls a guest */
+	pid = pair_fork(&ch, &options, child_echo, &how);
+	while (failed == NULL && fastwake_now() < until)
+		failed = ping(ch, rounds++, how, waiter);
+	tap_diag("%llu round trips", (unsigned long long)rounds);
+	free_waiter(waiter);
+	fastwake_channel_close(ch);
+	if (failed != NULL)
+		return failed;
+	CHECK_IS(pair_join(pid), 0);
+	return NULL;
+}
+
+static inline const char *case_ping_fds(uint32_t transport)
+{
+	return ping_pong_processes(transport, BY_FDS);
+}
+
+static inline const char *case_ping_watches(uint32_t transport)
+{
+	return ping_pong_processes(transport, BY_WATCHES);
+}
+
+/* ------------------------------------------------------------------ */
 /* Full ring                                                          */
 /* ------------------------------------------------------------------ */
 
@@ -970,6 +1044,7 @@ static inline const char *case_descriptors(uint32_t transport)
 	run("traffic, waiting by descriptors", case_traffic_fds);           \
 	run("traffic of short messages", case_traffic_small);               \
 	run("traffic to a slow receiver", case_traffic_slow);               \
+	run("ping-pong by descriptors", case_ping_fds);                     \
 	run("full ring, and space again", case_full);                       \
 	run("message cut short", case_cut_short);                           \
 	run("arm, event, disarm", case_arm);                                \

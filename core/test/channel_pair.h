@@ -259,6 +259,9 @@ run_case(const char *name, case_function function, uint32_t transport)
 /* Waiting                                                            */
 /* ------------------------------------------------------------------ */
 
+/* How long one sleep lasts if nothing wakes it. */
+static int sleep_ms = 1000;
+
 static inline void wait_by_fds(struct fastwake_channel *ch)
 {
 	int fds[FASTWAKE_FDS_MAX];
@@ -268,7 +271,7 @@ static inline void wait_by_fds(struct fastwake_channel *ch)
 	for (int i = 0; i < n; i++)
 		p[i] = (struct pollfd){ .fd = fds[i], .events = POLLIN };
 	if (fastwake_channel_arm(ch) == 0)
-		poll(p, (nfds_t)n, 1000);
+		poll(p, (nfds_t)n, sleep_ms);
 }
 
 static inline void wait_by_watches(struct fastwake_channel *ch, int wanted,
@@ -280,7 +283,8 @@ static inline void wait_by_watches(struct fastwake_channel *ch, int wanted,
 
 	if (n > 0 && set >= 0 && (set & wanted) == 0)
 		fastwake_wait(waiter, watches, (unsigned int)n, 20000,
-			      fastwake_now() + SECOND, NULL);
+			      fastwake_now() + (uint64_t)sleep_ms * 1000000,
+			      NULL);
 }
 
 /*
@@ -307,6 +311,16 @@ __attribute__((unused)) static int wait_channel(struct fastwake_channel *ch,
 		else
 			sched_yield();
 	}
+}
+
+/* Seconds for each of PARTS: FASTWAKE_STRESS_SECONDS in all, 6 by default. */
+__attribute__((unused)) static uint64_t stress_ns(unsigned int parts)
+{
+	const char *text = getenv("FASTWAKE_STRESS_SECONDS");
+	uint64_t seconds = text != NULL ? strtoull(text, NULL, 10) : 6;
+
+	alarm((unsigned int)seconds + 120); /* more than a case is given */
+	return seconds * SECOND / parts;
 }
 
 /* A waiter of a domain of its own. */

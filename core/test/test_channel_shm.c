@@ -471,6 +471,7 @@ int main(void)
 	tap_begin();
 	COMMON_CASES(RUN);
 	RUN("traffic, waiting by watches", case_traffic_watches);
+	RUN("ping-pong by watches", case_ping_watches);
 	RUN("watches", case_watches);
 	RUN("close wakes a sleeper", case_close_wakes);
 	RUN("hostile write position", case_hostile_produced);
