@@ -222,6 +222,7 @@ struct fastwake_channel_options {
  * Create a listener for one connection, with a one-time token.  Each transport
  * asked for that can be had here is offered; if none can, -ENODEV and REASON
  * (FASTWAKE_REASON_MAX bytes, may be NULL) says why, with remedy, for people.
+ * It also says why one of several transports is not offered; else it is "".
  */
 int fastwake_listen(struct fastwake_listener **listener,
 		    const struct fastwake_channel_options *options,
@@ -247,8 +248,7 @@ void fastwake_listener_close(struct fastwake_listener *listener);
  * Begin to connect to an endpoint text from the peer (checked, it is hostile).
  * Picks the first acceptable transport: rdma if this host has a device, else
  * shm if the peer is on this host.  Fails at once with -ENODEV (no transport in
- * common), -EPROTO (malformed, other version), -ENOMEM (memlock limit;
- * REASON names the limit, the amount and the remedy).
+ * common), -EPROTO (malformed, other version), -ENOMEM.
  */
 int fastwake_connect(struct fastwake_channel **channel, const char *endpoint,
 		     const struct fastwake_channel_options *options,
@@ -261,7 +261,10 @@ int fastwake_connect(struct fastwake_channel **channel, const char *endpoint,
 #define FASTWAKE_FDS_MAX 2
 int fastwake_channel_fds(const struct fastwake_channel *channel,
 			 int fds[FASTWAKE_FDS_MAX]);
-/* 0: established.  -EAGAIN: not yet.  Else failed; close the channel. */
+/*
+ * 0: established.  -EAGAIN: not yet.  Else failed; close the channel.  -ENOMEM
+ * may be the memlock limit: REASON names it, the amount and the remedy.
+ */
 int fastwake_connect_continue(struct fastwake_channel *channel, char *reason);
 
 /*
@@ -317,7 +320,10 @@ int fastwake_channel_arm(struct fastwake_channel *channel);
 int fastwake_channel_watches(struct fastwake_channel *channel,
 			     struct fastwake_watch watches[4]);
 
-/* Sends nothing more; frees everything. The peer drains, then sees -EPIPE. */
+/*
+ * Sends nothing more; frees everything. The peer drains, then sees -EPIPE.
+ * Over rdma it gives what is still under way up to 100 ms to arrive.
+ */
 void fastwake_channel_close(struct fastwake_channel *channel);
 
 struct fastwake_channel_info {
