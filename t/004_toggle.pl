@@ -63,7 +63,7 @@ sub load
 	is(scalar @latencies, $CLIENTS * $transactions,
 		"$name: every transaction was committed");
 	my ($tps) = $out =~ /tps = ([\d.]+)/ or die "unexpected output: $out";
-	note "$name: $rounds changes; $tps tps";
+	note "$name: $rounds bursts of changes; $tps tps";
 	return (max(@latencies) / 1000, $tps);
 }
 
@@ -92,12 +92,11 @@ same_data($primary, $standby, $content, 'stock waits: data');
 set_conf($_, 'pg_fastwake.enabled' => undef) foreach ($primary, $standby);
 my $pid = $primary->safe_psql('postgres', 'SELECT pid FROM pg_stat_replication');
 
-# A wake-up that is lost ends with the wait's slice, after a second.
+# A wake-up that is lost ends with the wait's slice, after a second, or with the
+# next signal: so the changes come in bursts, with more than a second between.
 my $limit = max(900, 4 * $stock);
-# Some seconds of load.  Every process reads the configuration after a change,
-# which must not be all that the machine finds time for.
-my $transactions = max(60, int($tps * 5 / $CLIENTS));
-my $interval = max(0.05, 20 / $tps);
+my $interval = 1.3;
+my $transactions = max(60, int($tps * 10 * $interval / $CLIENTS));
 note "stock: at most $stock ms, so the limit is $limit ms";
 
 my @changes = (
@@ -111,6 +110,8 @@ my @changes = (
 	[ 'pg_fastwake.mode', 'adaptive' ],
 	[ 'pg_fastwake.poll_us', 50 ]);
 
+my $change = 0;
+
 foreach my $level (qw(on remote_apply))
 {
 	my ($longest) = load(
@@ -119,9 +120,14 @@ foreach my $level (qw(on remote_apply))
 		$transactions,
 		$interval,
 		sub {
-			my ($round) = @_;
-			my $node = $round % 2 ? $standby : $primary;
-			set_quickly($node, @{ $changes[ ($round / 2) % @changes ] });
+			foreach (1 .. 4)
+			{
+				my $node = $change % 2 ? $standby : $primary;
+
+				set_quickly($node, @{ $changes[ ($change / 2) % @changes ] });
+				$change++;
+				select undef, undef, undef, 0.02;
+			}
 		});
 	cmp_ok($longest, '<', $limit, "$level: no commit waited for a slice's end");
 	same_data($primary, $standby, $content, "$level: data");
