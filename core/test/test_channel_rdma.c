@@ -438,6 +438,42 @@ static int set_link(const char *netdev, const char *state)
 	return system(command);
 }
 
+static const char *over_ipv6(const char *netdev)
+{
+	struct fastwake_channel_options options = plain(RDMA);
+	struct fastwake_channel_info info = { .size = sizeof(info) };
+	char command[100];
+	struct pair pair;
+
+	snprintf(command, sizeof(command),
+		 "ip -6 addr add fd09::1/64 dev %s nodad", netdev);
+	CHECK_IS(system(command), 0);
+	usleep(500000); /* the device's table of addresses follows */
+	options.address = "fd09::1";
+	CHECK(pair_open(&pair, &options, &options));
+	CHECK_IS(fastwake_channel_query(pair.connecting, &info), 0);
+	CHECK(strcmp(info.peer, "fd09::1") == 0);
+	CHECK_IS(send_all(pair.connecting, NULL, 0, sample, 100), 0);
+	CHECK((wait_channel(pair.listening, FASTWAKE_READABLE, BY_FDS, NULL,
+			    5) &
+	       FASTWAKE_READABLE) != 0);
+	pair_close(&pair);
+	return NULL;
+}
+
+static const char *case_ipv6(uint32_t transport)
+{
+	struct fastwake_channel_options options = plain(transport);
+	char netdev[16] = "";
+	const char *failed;
+	struct pair pair;
+
+	CHECK(pair_open(&pair, &options, &options));
+	failed = device_of(pair.connecting, netdev);
+	pair_close(&pair);
+	return failed != NULL ? failed : over_ipv6(netdev);
+}
+
 /* Send all the time; the link goes down after a while. */
 static const char *cut(struct fastwake_channel *ch, const char *netdev,
 		       uint64_t *cut_at, int *error)
@@ -579,6 +615,7 @@ int main(void)
 	RUN_LAB("memlock too small", case_memlock);
 	RUN_LAB("memlock too small at the listener", case_memlock_listener);
 	RUN("peer does not answer", case_no_answer);
+	RUN_LAB("IPv6", case_ipv6);
 	RUN_LAB("link cut", case_link_cut);
 	return tap_done();
 }
