@@ -2,7 +2,7 @@
 # Reads what bench/measure left behind and writes the table, the figures and
 # the plot's script.  Needs no module beyond perl-base.
 # usage: report.pl --raw DIR --output DIR --warm N [--lab] [--seconds N]
-#        report.pl --insert results.md --into DOCUMENT
+#        report.pl --insert results.md --into DOCUMENT --name lab
 
 use strict;
 use warnings;
@@ -544,7 +544,7 @@ set output '$file'
 set multiplot layout $rows,2 margins 0.065,0.985,@{[ 70 / $height ]},@{[ 1 - 138 / $height ]} spacing 0.075,@{[ 95 / $height ]}
 set label 1 'Commits with a synchronous standby: pgbench INSERT' at screen 0.5,@{[ 1 - 26 / $height ]} center font '$font,17' textcolor '#20242a' noenhanced
 set label 2 '@{[ headline($machine) ]}' at screen 0.5,@{[ 1 - 54 / $height ]} center font '$font,11' textcolor '#6a727c' noenhanced
-set key at screen 0.5,@{[ 1 - 80 / $height ]} center horizontal reverse Left samplen 1.2 width 1 font '$font,12' textcolor '#20242a' noenhanced
+set key at screen 0.5,@{[ 1 - 80 / $height ]} center horizontal maxrows 1 reverse Left samplen 1.2 font '$font,12' textcolor '#20242a' noenhanced
 set border 1 linecolor '#8a929c'
 set tics nomirror scale 0 textcolor '#4a525c'
 set grid ytics linetype 1 linewidth 1 linecolor '#e8eaee'
@@ -647,7 +647,7 @@ sub write_file
 sub insert
 {
 	my $table = slurp($opt{insert});
-	my $name = $opt{lab} ? 'lab' : 'host';
+	my $name = $opt{name};
 	my $text = slurp($opt{into});
 	$text =~ s{(<!-- demo:$name -->\n).*?(<!-- /demo:$name -->)}{$1\n$table\n$2}s
 	  or die "$opt{into} has no markers for demo:$name\n";
