@@ -80,7 +80,7 @@ sub goes_to_tcp
 	my $offset = -s $standby->logfile;
 	my $primary_offset = -s $primary->logfile;
 
-	($opts{act} // sub { reconnect($primary, 'standby') })->();
+	($opts{act} // sub { disconnect($primary, 'standby') })->();
 	poll_log($standby, $STANDBY_LINE, $offset)
 	  or die "$what: the standby does not fall back";
 	over_tcp($standby, 'receiver', $opts{reason}, $what);

@@ -19,7 +19,7 @@ use Test::More;
 our @EXPORT = qw(
   transport make_primary make_standby make_pair wait_streaming transport_of
   is_transport primary_conninfo poll_log same_data connection_value
-  set_conf reconnect poll_output
+  set_conf disconnect reconnect poll_output
 );
 
 # The transport under test.
@@ -150,31 +150,25 @@ sub wait_streaming
 	  or die "standby $name does not stream";
 }
 
-# Change settings of a running node (undef: back to the default).  New
-# processes have them when this returns.
+# Change settings of a running node (undef: back to the default).  The
+# postmaster has been told when this returns, and so reads them before it
+# starts another process.
 sub set_conf
 {
 	my ($node, %settings) = @_;
-	foreach my $name (sort keys %settings)
-	{
-		$node->safe_psql(
-			'postgres',
-			defined $settings{$name}
-			? "ALTER SYSTEM SET $name = '$settings{$name}'"
-			: "ALTER SYSTEM RESET $name");
-	}
-	$node->reload;
-	foreach my $name (sort grep { defined $settings{$_} } keys %settings)
-	{
-		$node->poll_query_until('postgres',
-			"SELECT setting = '$settings{$name}' FROM pg_settings "
-			  . "WHERE name = '$name'")
-		  or die "$name does not change";
-	}
+	my @commands = map {
+		defined $settings{$_}
+		  ? "ALTER SYSTEM SET $_ = '$settings{$_}';"
+		  : "ALTER SYSTEM RESET $_;"
+	} sort keys %settings;
+
+	$node->safe_psql('postgres',
+		join "\n", @commands, 'SELECT pg_reload_conf();');
 }
 
-# Make the node's only standby connect anew.
-sub reconnect
+# End the connection of the node's only standby of that name, which comes back.
+# Returns the old walsender's pid.
+sub disconnect
 {
 	my ($node, $name) = @_;
 	my $old = $node->safe_psql('postgres',
@@ -182,6 +176,15 @@ sub reconnect
 		  . "WHERE application_name = '$name'");
 
 	$old =~ s/^t\|// or die "no walsender to terminate: $old";
+	return $old;
+}
+
+# The same, and wait for it to stream again.
+sub reconnect
+{
+	my ($node, $name) = @_;
+	my $old = disconnect($node, $name);
+
 	$node->poll_query_until('postgres',
 		"SELECT count(*) = 1 FROM pg_stat_replication WHERE pid <> $old "
 		  . "AND application_name = '$name' AND state = 'streaming'")
