@@ -429,7 +429,7 @@ SKIP:
 			$start_limited->($primary);
 			$standby->start;
 		},
-		reason => $memlock,
+		reason => qr/^rdma: the peer refused: no resources, see its log$/,
 		primary => $memlock);
 }
 
