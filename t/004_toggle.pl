@@ -23,15 +23,16 @@ is_transport($standby, 'receiver');
 
 my $content = 'SELECT count(*), sum(hashtextextended(v, i)) FROM t';
 my $CLIENTS = 8;
+my $INTERVAL = 1.3;
 my $script = "$PostgreSQL::Test::Utils::tmp_check/toggle.sql";
 append_to_file($script, "INSERT INTO t (v) VALUES (md5(random()::text));\n");
 
-# Load of so many transactions per client, in the background; every $interval
+# Load of so many transactions per client, in the background; every $INTERVAL
 # seconds meanwhile $toggle is called.  Returns the longest latency in ms, and
 # transactions per second.
 sub load
 {
-	my ($name, $level, $transactions, $interval, $toggle) = @_;
+	my ($name, $level, $transactions, $toggle) = @_;
 	my $prefix = "$PostgreSQL::Test::Utils::tmp_check/$name";
 	local $ENV{PGOPTIONS} = "-c synchronous_commit=$level";
 	my ($out, $err) = ('', '');
@@ -50,7 +51,7 @@ sub load
 	{
 		$toggle->($rounds++);
 		$bench->pump_nb;
-		select undef, undef, undef, $interval;
+		select undef, undef, undef, $INTERVAL;
 	}
 	ok($bench->finish, "$name: no commit is left waiting");
 	is($err, '', "$name: no error");
@@ -76,12 +77,35 @@ sub set_quickly
 	kill 'HUP', $node->{_pid} or die "kill: $!";
 }
 
-# The figure of stock waits on this machine, now: what the others are
-# compared with.
+# Each change signals every process, which would end a wait whose wake-up was
+# lost, and so hide that.  Hence bursts of changes, to both nodes in turn, with
+# more than a second between: a lost wake-up ends with the wait's slice, after
+# a second.
+my $round = 0;
+
+sub burst
+{
+	my @changes = @_;
+
+	foreach (1 .. 4)
+	{
+		my $node = $round % 2 ? $standby : $primary;
+
+		set_quickly($node, @{ $changes[ ($round / 2) % @changes ] });
+		$round++;
+		select undef, undef, undef, 0.02;
+	}
+}
+
+# First with stock waits, and changes that mean nothing to anybody: how long a
+# commit takes on this machine when nothing is wrong.
 set_conf($_, 'pg_fastwake.enabled' => 'off') foreach ($primary, $standby);
 my $waits = "SELECT sum(waits) FROM pg_stat_fastwake_waits WHERE mode = 'memory'";
 my $before = sum(map { $_->safe_psql('postgres', $waits) } ($primary, $standby));
-my ($stock, $tps) = load('stock', 'on', 60);
+my (undef, $tps) = load('calibration', 'on', 60);
+my $transactions = max(60, int($tps * 6 * $INTERVAL / $CLIENTS));
+my ($stock) = load('stock', 'on', $transactions,
+	sub { burst([ 'geqo_threshold', 12 ], [ 'geqo_threshold', 13 ]) });
 my $after = sum(map { $_->safe_psql('postgres', $waits) } ($primary, $standby));
 # One per process may have begun before.
 cmp_ok($after - $before, '<', 10,
@@ -91,12 +115,7 @@ same_data($primary, $standby, $content, 'stock waits: data');
 
 set_conf($_, 'pg_fastwake.enabled' => undef) foreach ($primary, $standby);
 my $pid = $primary->safe_psql('postgres', 'SELECT pid FROM pg_stat_replication');
-
-# A wake-up that is lost ends with the wait's slice, after a second, or with the
-# next signal: so the changes come in bursts, with more than a second between.
 my $limit = max(900, 4 * $stock);
-my $interval = 1.3;
-my $transactions = max(60, int($tps * 10 * $interval / $CLIENTS));
 note "stock: at most $stock ms, so the limit is $limit ms";
 
 my @changes = (
@@ -110,25 +129,12 @@ my @changes = (
 	[ 'pg_fastwake.mode', 'adaptive' ],
 	[ 'pg_fastwake.poll_us', 50 ]);
 
-my $change = 0;
-
 foreach my $level (qw(on remote_apply))
 {
-	my ($longest) = load(
-		"toggled_$level",
-		$level,
-		$transactions,
-		$interval,
-		sub {
-			foreach (1 .. 4)
-			{
-				my $node = $change % 2 ? $standby : $primary;
+	my ($longest) =
+	  load("toggled_$level", $level, $transactions, sub { burst(@changes) });
 
-				set_quickly($node, @{ $changes[ ($change / 2) % @changes ] });
-				$change++;
-				select undef, undef, undef, 0.02;
-			}
-		});
+	note "$level: at most $longest ms";
 	cmp_ok($longest, '<', $limit, "$level: no commit waited for a slice's end");
 	same_data($primary, $standby, $content, "$level: data");
 }
