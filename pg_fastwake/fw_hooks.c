@@ -126,7 +126,10 @@ hook_kill(pid_t pid, int sig)
 	if (sig == SIGURG && pid > 0 && MyProc != NULL && FwDomain != NULL)
 	{
 		int			save_errno = errno;
-		int			woken = fastwake_wake_pid(FwDomain, pid);
+		int			woken;
+
+		FwRingStartup(pid);
+		woken = fastwake_wake_pid(FwDomain, pid);
 
 		errno = save_errno;
 		if (woken > 0 && pid != MyProcPid)

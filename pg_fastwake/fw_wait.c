@@ -242,33 +242,66 @@ FwSyncCommitWait(int epfd, struct epoll_event *events, int maxevents,
 
 /*
  * The startup process sleeps on recoveryWakeupLatch, whose address is private
- * to core.  So there is no word to check after publishing the waiter; instead:
+ * to core.  In place of its is_set there is a count of the signals meant for
+ * this process, and what that was when core last looked at the latch:
  *
  *	setter						startup process
- *	latch->is_set = true		maybe_sleeping = true, is_set? (core)
- *	waiter published?			publish the waiter, full barrier
- *	no: signal / yes: ring		signal pending? (epoll_wait, 0) / sleep
+ *	L1 latch->is_set = true		S1 seen = rings, at the end of a wait
+ *	L2 rings++ (full barrier)	S2 latch->is_set? (core)
+ *	L3 waiter published? wake	S3 publish the waiter, full barrier
+ *	   else signal				S4 rings != seen? else sleep
  *
- * A setter before the publication sends a signal, which the epoll_wait with
- * timeout zero finds; one after it rings the waiter's doorbell, whose value
- * fastwake_wait() compares with the one at publication.
+ * L2 before S1: then L1 comes before S2, and core sees the latch.  L2 after S1
+ * but before S4: S4 sees it.  L2 after S4: L3 comes after S3, and wakes.
+ * A signal that is sent all the same stays pending, for core's own waits.
  */
+void
+FwRingStartup(pid_t pid)
+{
+	if (pg_atomic_read_u32(&FwShmem->startup_pid) == (uint32) pid)
+		pg_atomic_fetch_add_u32(&FwShmem->startup_rings, 1);
+}
+
+static void
+forget_startup(int code, Datum arg)
+{
+	pg_atomic_write_u32(&FwShmem->startup_pid, 0);
+}
+
+/* From now on signals are counted; what came before, core has yet to see. */
+static int
+first_startup_wait(void)
+{
+	before_shmem_exit(forget_startup, 0);
+	pg_atomic_write_u32(&FwShmem->startup_pid, (uint32) MyProcPid);
+	pg_memory_barrier();
+	errno = EINTR;
+	return -1;
+}
+
 int
 FwStartupWait(int epfd, struct epoll_event *events, int maxevents, int timeout)
 {
-	struct fastwake_waiter *waiter = FwMyWaiter();
+	static uint32 seen = 0;
+	static bool counted = false;
+	struct fastwake_watch watch = {
+		.word = &FwShmem->startup_rings.value,
+		.operand = seen,
+		.size = 4,
+		.condition = FASTWAKE_NE,
+	};
 	int			rc;
 
-	if (waiter == NULL || !AmStartupProcess())
+	if (!AmStartupProcess() || FwMyWaiter() == NULL)
 		return FwRealEpollWait(epfd, events, maxevents, timeout);
 
-	fastwake_waiter_publish(waiter);
-	rc = FwRealEpollWait(epfd, events, maxevents, 0);
-	if (rc != 0)
-	{
-		fastwake_waiter_withdraw(waiter);
-		return rc;
-	}
-	return wait_slice(FW_WAIT_STARTUP, NULL, 0,
-					  epfd, events, maxevents, timeout);
+	if (counted)
+		rc = wait_slice(FW_WAIT_STARTUP, &watch, 1,
+						epfd, events, maxevents, timeout);
+	else
+		rc = first_startup_wait();
+	counted = true;
+	seen = pg_atomic_read_u32(&FwShmem->startup_rings);
+	pg_memory_barrier();
+	return rc;
 }

@@ -145,6 +145,9 @@ typedef struct FwShared
 	pg_atomic_uint64 signals_sent;	/* SIGURGs that stayed signals */
 	pg_atomic_uint64 prompt_until;	/* fastwake_now(): commits wait, or may
 									 * soon, for remote writes or applies */
+	pg_atomic_uint32 startup_pid;	/* of a startup process that waits in
+									 * memory, else 0 */
+	pg_atomic_uint32 startup_rings; /* SIGURGs meant for it, as a count */
 	FwWaitStats waits[FW_WAIT_CLASSES][FW_PATHS];
 	int			nconns;
 	FwConn		conns[FLEXIBLE_ARRAY_MEMBER];
@@ -226,6 +229,9 @@ extern bool FwSpin(FwWaitClass wclass, struct fastwake_channel *channel,
 extern uint64 FwBudget(void);
 extern void FwCountPark(FwWaitClass wclass);
 extern void FwNoteCommitWait(void);
+
+/* Before a process is woken: counts it if it is the startup process. */
+extern void FwRingStartup(pid_t pid);
 extern int	FwSyncCommitWait(int epfd, struct epoll_event *events,
 							 int maxevents, int timeout);
 extern int	FwStartupWait(int epfd, struct epoll_event *events,
