@@ -115,7 +115,7 @@ same_data($primary, $standby, $content, 'stock waits: data');
 
 set_conf($_, 'pg_fastwake.enabled' => undef) foreach ($primary, $standby);
 my $pid = $primary->safe_psql('postgres', 'SELECT pid FROM pg_stat_replication');
-my $limit = max(900, 4 * $stock);
+my $limit = max(900, 2.5 * $stock);
 note "stock: at most $stock ms, so the limit is $limit ms";
 
 my @changes = (
