@@ -102,9 +102,10 @@ stop_all()
 }
 
 # One line: is the standby synchronous, streaming, over TCP and caught up; what
-# is preloaded; is the extension there.
+# is preloaded; is the extension there. Not replay_lsn: a standby that has nothing
+# else to say reports it after up to 10 s.
 readonly pair_query="select coalesce(string_agg(concat_ws('/', sync_state, state,
-    host(client_addr), replay_lsn >= pg_current_wal_flush_lsn()), ' '),
+    host(client_addr), flush_lsn >= pg_current_wal_flush_lsn()), ' '),
     'no standby'), current_setting('shared_preload_libraries'),
     (select count(*) from pg_extension where extname = 'pg_fastwake')
     from pg_stat_replication"
