@@ -22,7 +22,10 @@ TAP_TESTS = 1
 override with_llvm = no
 
 PG_CPPFLAGS = -I$(srcdir)/core/include -I$(libpq_srcdir)
-PG_CFLAGS = $(if $(WERROR),-Werror)
+# clang does not know all that PostgreSQL, built by gcc, has in flags and headers.
+CLANG_CFLAGS = -Wno-ignored-optimization-argument -Wno-unknown-warning-option \
+	-Wno-ignored-attributes
+PG_CFLAGS = $(if $(WERROR),-Werror) $(if $(findstring clang,$(CC)),$(CLANG_CFLAGS))
 SHLIB_LINK = core/libfastwake.a -lrdmacm -libverbs -lisal $(libpq)
 
 EXTRA_CLEAN = demo-results tmp_check
