@@ -490,7 +490,9 @@ refresh_stats(void)
 	if (broken == 0 && now - refreshed >= REFRESH_NS)
 	{
 		FwConnRefresh(conn_entry, channel);
-		FwBackoffLasted((now - established) / 1000000);
+		/* The primary's own end may be what has failed. */
+		if (tcp_state == TCP_OPEN)
+			FwBackoffLasted((now - established) / 1000000);
 		refreshed = now;
 	}
 }
