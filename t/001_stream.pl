@@ -287,7 +287,7 @@ $primary->safe_psql('other',
 	  . "WITH (create_slot = false, slot_name = 'sub')");
 $primary->wait_for_subscription_sync($primary, 'sub', 'other');
 $primary->safe_psql('postgres',
-	"INSERT INTO copied SELECT i, repeat(md5(i::text), 10) FROM generate_series(101, 5000) i");
+	"INSERT INTO copied SELECT i, repeat(md5(i::text), 10) FROM generate_series(101, 1000) i");
 $primary->wait_for_catchup('sub');
 my $copied = 'SELECT count(*), sum(hashtextextended(v, id)) FROM copied';
 is( $primary->safe_psql('other', $copied),
