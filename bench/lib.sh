@@ -12,9 +12,12 @@ die()
 }
 
 # PostgreSQL refuses root. setpriv opens no PAM session, as runuser would.
+readonly switch_user=(setpriv --reuid="$server_user" --regid="$server_user"
+    --init-groups --)
+
 as_server()
 {
-    setpriv --reuid="$server_user" --regid="$server_user" --init-groups -- "$@"
+    "${switch_user[@]}" "$@"
 }
 
 # The servers of a configuration stand in $run/CONFIG: a primary and, except

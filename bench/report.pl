@@ -69,7 +69,9 @@ sub transactions
 		open my $fh, '<', $file or die "$file: $!\n";
 		while (<$fh>)
 		{
+			# Of a counted run, which is stopped, the last may be cut off.
 			my @f = split;
+			next if !/\n\z/ || @f < 6;
 			push @rows, [ $f[0], $f[1], $f[2], $f[4] * 1e6 + $f[5] ];
 		}
 		close $fh;
