@@ -71,8 +71,13 @@ hook_epoll_wait(int epfd, struct epoll_event *events, int maxevents,
 				break;
 		}
 	}
-	if (FwLazySetIs(epfd) && !FwLazySetPrepare(epfd))
-		return -1;
+	if (FwLazySetIs(epfd))
+	{
+		if (!FwLazySetPrepare(epfd))
+			return -1;
+		if (timeout != 0)
+			FwCountSleep(FW_WAIT_WALRECEIVER);
+	}
 	return real_epoll_wait(epfd, events, maxevents, timeout);
 }
 

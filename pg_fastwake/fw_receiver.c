@@ -217,6 +217,7 @@ static void
 forget_connection(void)
 {
 	FwLazySetForget();
+	FwConnRelease();
 	if (channel != NULL)
 		fastwake_channel_close(channel);
 	if (wait_set >= 0)
@@ -295,8 +296,7 @@ report_channel(void)
 	FwConnSet(conn_entry, name, NULL, channel);
 	ereport(LOG,
 			(errmsg("pg_fastwake: WAL from the primary travels over %s", name),
-			 errdetail("Device %s, local %s, peer %s, queue pair %u.%s",
-					   info.device, info.local, info.peer, info.qp_num,
+			 errdetail("%s%s", FwChannelText(&info),
 					   wal_only ? " Replies stay on the encrypted connection." : "")));
 }
 
@@ -306,10 +306,10 @@ negotiate(void)
 {
 	char		reason[FASTWAKE_REASON_MAX];
 	bool		failed;
-	char	   *name = cluster_name[0] != '\0' ? cluster_name : "walreceiver";
+	const char *name = PQparameterStatus(pgconn(my_conn), "application_name");
 
 	negotiated = true;
-	conn_entry = FwConnClaim(FW_ROLE_RECEIVER, name);
+	conn_entry = FwConnClaim(FW_ROLE_RECEIVER, name ? name : "");
 	channel = FwNegotiate(pgconn(my_conn), reason, &failed, &wal_only);
 	if (channel != NULL)
 	{
@@ -573,8 +573,12 @@ wait_memory(void)
 		return false;
 	n = fastwake_channel_watches(channel, &watches[1]);
 	if (n < 0)
-		return FwSpin(FW_WAIT_WALRECEIVER, channel,
-					  FwBacklogEvents(&backlog));
+	{
+		pgstat_report_wait_start(WAIT_EVENT_WAL_RECEIVER_MAIN);
+		woken = FwSpin(FW_WAIT_WALRECEIVER, channel, FwBacklogEvents(&backlog));
+		pgstat_report_wait_end();
+		return woken;
+	}
 	FwWatchLatch(&watches[0]);
 	rc = fastwake_channel_poll(channel);
 	if (rc < 0 || (rc & FASTWAKE_READABLE))
@@ -608,7 +612,8 @@ arm_for_core(pgsocket *wait_fd)
 		broken = rc;
 	if (rc != 0)
 		return false;
-	pg_atomic_fetch_add_u64(&FwShmem->waits[FW_WAIT_WALRECEIVER][FW_PATH_DESCRIPTOR].waits, 1);
+	if (!FwHooksActive())
+		FwCountSleep(FW_WAIT_WALRECEIVER);	/* else when core does sleep */
 	tcp_due = true;
 	return true;
 }

@@ -81,7 +81,6 @@ static bool tcp_due = true;		/* look at TCP at the next chance */
 static uint64 tcp_checked = 0;
 static uint64 last_traffic = 0;
 static bool prompt_said = false;	/* the standby knows what we want */
-static uint64 wal_sent = 0;		/* time of the oldest WAL not yet answered */
 static bool stats_stale = false;
 static uint64 refreshed = 0;
 
@@ -177,9 +176,8 @@ queue(const char *data, size_t len)
 	rc = FwBacklogSend(&backlog, channel, number, data, len);
 	if (rc < 0)
 		channel_broke(rc);
+	FwRttSent(data, len, last_traffic);
 	stats_stale = true;
-	if (wal_sent == 0)
-		wal_sent = last_traffic;
 }
 
 /*
@@ -200,7 +198,7 @@ report_broken(void)
 	}
 	if (reason == NULL || reason[0] == '\0')
 		reason = strerror(-broken);
-	FwCountFallback(reason);
+	FwCountFallback(FW_ROLE_SENDER, application_name, reason);
 	ereport(FATAL,
 			(errcode(ERRCODE_CONNECTION_FAILURE),
 			 errmsg(FW_FAILED_PREFIX ": %s", reason),
@@ -315,8 +313,7 @@ adopt_channel(void)
 	ereport(LOG,
 			(errmsg("pg_fastwake: WAL for standby \"%s\" travels over %s",
 					application_name, conn->transport),
-			 errdetail("Device %s, local %s, peer %s, queue pair %u.%s",
-					   info.device, info.local, info.peer, info.qp_num,
+			 errdetail("%s%s", FwChannelText(&info),
 					   wal_only ? " Replies stay on the encrypted connection." : "")));
 }
 
@@ -333,7 +330,7 @@ begin_stream(void)
 	state = STREAMING;
 	resetStringInfo(&inject);
 	inject.cursor = 0;
-	wal_sent = 0;
+	FwRttBegin();
 	mute_tcp(false);
 }
 
@@ -345,7 +342,7 @@ end_stream(State next)
 	if (state == STREAMING)
 	{
 		queue(&mark, 1);
-		conn->stream_ends++;
+		FwConnStreamEnded(conn);
 	}
 	state = next;
 }
@@ -465,9 +462,7 @@ next_reply(void)
 
 		last_traffic = fastwake_now();
 		stats_stale = true;
-		if (wal_sent != 0)
-			fastwake_histogram_add(&conn->rtt, last_traffic - wal_sent);
-		wal_sent = 0;
+		FwRttReply(buf, len, last_traffic, &conn->rtt);
 		return true;
 	}
 	return false;
@@ -564,6 +559,8 @@ handle_events(const struct epoll_event *got, int n, int epfd,
 	}
 	if (core)
 		return ask_core_set(epfd, events, maxevents);
+	if (!MyLatch->is_set)
+		pg_atomic_fetch_add_u64(&FwShmem->waits[FW_WAIT_WALSENDER][FW_PATH_DESCRIPTOR].spurious, 1);
 	errno = EINTR;
 	return -1;
 }
@@ -580,7 +577,6 @@ static int
 wait_descriptors(int epfd, struct epoll_event *events, int maxevents,
 				 int timeout)
 {
-	FwWaitStats *stats = &FwShmem->waits[FW_WAIT_WALSENDER][FW_PATH_DESCRIPTOR];
 	struct epoll_event got[4];
 	int			n;
 
@@ -600,8 +596,7 @@ wait_descriptors(int epfd, struct epoll_event *events, int maxevents,
 	if (broken != 0)
 		timeout = timeout < 0 ? 100 : Min(timeout, 100);
 
-	pg_atomic_fetch_add_u64(&stats->waits, 1);
-	pg_atomic_fetch_add_u64(&stats->switches, 1);
+	FwCountSleep(FW_WAIT_WALSENDER);
 	n = 0;
 	if (stats_stale && (timeout < 0 || timeout > REFRESH_MS) && broken == 0)
 	{
@@ -672,6 +667,9 @@ FwSenderWait(int epfd, struct epoll_event *events, int maxevents, int timeout)
 	uint64		now = fastwake_now();
 	bool		active = now - last_traffic < (uint64) FW_IDLE_MS * 1000000;
 
+	/* Replies on an encrypted connection pass us by; what core made of them: */
+	if (wal_only)
+		FwRttWritten(MyWalSnd->write, now, &conn->rtt);
 	/* A walsender under load never waits for long. */
 	if (stats_stale && now - refreshed >= (uint64) REFRESH_MS * 1000000)
 		refresh_stats();

@@ -7,9 +7,9 @@
  * entry per PGPROC, back-off and counters.  It belongs to PostgreSQL's main
  * segment, so a crash restart rebuilds it, and stale pids never survive.
  *
- * Locking: FwShared.mutex guards ->backoff and ->stats_reset; FwConn.mutex the
- * text and role fields of one connection.  Counters are single aligned words,
- * written by their owner or atomically, and read without a lock.
+ * Locking: FwShared.mutex guards ->backoff and ->stats_reset; FwConn.mutex one
+ * connection but for its histogram; FwPeersLock ->peers.  All else, counters and
+ * the words of histograms, is read and written atomically without a lock.
  *
  * Portions Copyright (c) 2026, the pg_fastwake authors
  *
@@ -36,8 +36,6 @@ struct fastwake_domain *FwDomain = NULL;
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
-
-static FwConn *my_conn = NULL;
 
 /* PGPROCs that may wait: backends, walsenders, and auxiliary processes. */
 int
@@ -66,6 +64,7 @@ request_shmem(void)
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
 	RequestAddinShmemSpace(add_size(shared_size(), domain_size()));
+	RequestNamedLWLockTranche("pg_fastwake", 1);
 }
 
 static void
@@ -93,6 +92,7 @@ startup_shmem(void)
 	FwShmem = ShmemInitStruct("pg_fastwake", shared_size(), &found);
 	if (!found)
 		init_shared();
+	FwPeersLock = &GetNamedLWLockTranche("pg_fastwake")->lock;
 	mem = ShmemInitStruct("pg_fastwake waiters", domain_size(), &found);
 	LWLockRelease(AddinShmemInitLock);
 
@@ -120,74 +120,10 @@ FwInstallShmemHooks(void)
 	shmem_startup_hook = startup_shmem;
 }
 
-static void
-release_conn(int code, Datum arg)
-{
-	if (my_conn == NULL)
-		return;
-	SpinLockAcquire(&my_conn->mutex);
-	my_conn->role = FW_ROLE_NONE;
-	my_conn->pid = 0;
-	SpinLockRelease(&my_conn->mutex);
-	my_conn = NULL;
-}
-
-FwConn	   *
-FwConnClaim(FwRole role, const char *name)
-{
-	FwConn	   *conn = &FwShmem->conns[FwMyProcIndex()];
-
-	SpinLockAcquire(&conn->mutex);
-	conn->role = role;
-	conn->pid = MyProcPid;
-	strlcpy(conn->application_name, name, sizeof(conn->application_name));
-	strlcpy(conn->transport, "tcp", sizeof(conn->transport));
-	conn->reason[0] = '\0';
-	memset(&conn->info, 0, sizeof(conn->info));
-	conn->stream_ends = 0;
-	SpinLockRelease(&conn->mutex);
-	fastwake_histogram_reset(&conn->rtt);
-
-	if (my_conn == NULL)
-		before_shmem_exit(release_conn, 0);
-	my_conn = conn;
-	return conn;
-}
-
 void
-FwConnSet(FwConn *conn, const char *transport, const char *reason,
-		  struct fastwake_channel *channel)
+FwCountFallback(FwRole role, const char *name, const char *reason)
 {
-	struct fastwake_channel_info info;
-
-	memset(&info, 0, sizeof(info));
-	info.size = sizeof(info);
-	if (channel != NULL)
-		(void) fastwake_channel_query(channel, &info);
-
-	SpinLockAcquire(&conn->mutex);
-	strlcpy(conn->transport, transport, sizeof(conn->transport));
-	strlcpy(conn->reason, reason ? reason : "", sizeof(conn->reason));
-	conn->info = info;
-	SpinLockRelease(&conn->mutex);
-}
-
-void
-FwConnRefresh(FwConn *conn, struct fastwake_channel *channel)
-{
-	struct fastwake_channel_info info;
-
-	info.size = sizeof(info);
-	if (fastwake_channel_query(channel, &info) < 0)
-		return;
-	SpinLockAcquire(&conn->mutex);
-	conn->info = info;
-	SpinLockRelease(&conn->mutex);
-}
-
-void
-FwCountFallback(const char *reason)
-{
+	FwPeerFellBack(role, name, reason);
 	SpinLockAcquire(&FwShmem->mutex);
 	FwShmem->backoff.fallbacks++;
 	FwShmem->backoff.last_fallback = GetCurrentTimestamp();
@@ -217,7 +153,7 @@ FwBackoffFailure(const char *reason)
 	backoff->next_retry =
 		TimestampTzPlusMilliseconds(now, backoff_pause(backoff->failures));
 	SpinLockRelease(&FwShmem->mutex);
-	FwCountFallback(reason);
+	FwCountFallback(FW_ROLE_RECEIVER, "", reason);
 }
 
 /*

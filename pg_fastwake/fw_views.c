@@ -19,11 +19,12 @@
 #include "utils/builtins.h"
 
 #define STATUS_COLUMNS		14
-#define REPLICATION_COLUMNS 23
+#define REPLICATION_COLUMNS 28	/* in 0.2; 23 in 0.1 */
 #define WAITS_COLUMNS		10
 
 PG_FUNCTION_INFO_V1(pg_fastwake_status_0_1);
 PG_FUNCTION_INFO_V1(pg_fastwake_replication_0_1);
+PG_FUNCTION_INFO_V1(pg_fastwake_replication_0_2);
 PG_FUNCTION_INFO_V1(pg_fastwake_waits_0_1);
 PG_FUNCTION_INFO_V1(pg_fastwake_reset);
 
@@ -39,8 +40,20 @@ static const char *const path_names[FW_PATHS] = {
 	[FW_PATH_DESCRIPTOR] = "descriptor",
 };
 
-static void
-require_preload(void)
+const char *
+FwWaitClassName(int wclass)
+{
+	return class_names[wclass];
+}
+
+const char *
+FwWaitPathName(int path)
+{
+	return path_names[path];
+}
+
+void
+FwRequirePreload(void)
 {
 	if (FwShmem == NULL)
 		ereport(ERROR,
@@ -97,14 +110,21 @@ put_time(Row *row, TimestampTz time)
 
 /* A quantile in microseconds, null while nothing was counted. */
 static void
-put_quantile(Row *row, const struct fastwake_histogram *h, double q)
+put_quantile(Row *row, const struct fastwake_histogram *copy, double q)
 {
-	if (h->count == 0)
+	if (copy->count == 0)
 		put_null(row);
-	else if (q >= 1)
-		put(row, Float8GetDatum(h->max / 1000.0));
 	else
-		put(row, Float8GetDatum(fastwake_histogram_quantile(h, q) / 1000.0));
+		put(row, Float8GetDatum(FwHistogramQuantile(copy, q) / 1000.0));
+}
+
+static void
+put_quantiles(Row *row, const struct fastwake_histogram *copy)
+{
+	put_quantile(row, copy, 0.5);
+	put_quantile(row, copy, 0.99);
+	put_quantile(row, copy, 0.999);
+	put_quantile(row, copy, 1);
 }
 
 Datum
@@ -115,7 +135,7 @@ pg_fastwake_status_0_1(PG_FUNCTION_ARGS)
 	FwBackoff	backoff;
 	TimestampTz reset;
 
-	require_preload();
+	FwRequirePreload();
 	InitMaterializedSRF(fcinfo, 0);
 
 	SpinLockAcquire(&FwShmem->mutex);
@@ -144,35 +164,10 @@ pg_fastwake_status_0_1(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* The mutable parts of *CONN that need the lock; false if unused. */
-static bool
-snapshot(FwConn *conn, FwConn *copy)
-{
-	SpinLockAcquire(&conn->mutex);
-	memcpy(copy, conn, offsetof(FwConn, rtt));
-	SpinLockRelease(&conn->mutex);
-	return copy->role != FW_ROLE_NONE;
-}
-
+/* The figures of a channel: of a connection that uses TCP there are none. */
 static void
-put_connection(Row *row, const FwConn *conn,
-			   const struct fastwake_histogram *rtt)
+put_channel(Row *row, const struct fastwake_channel_info *info)
 {
-	const struct fastwake_channel_info *info = &conn->info;
-	bool		tcp = strcmp(conn->transport, "tcp") == 0;
-
-	put_text(row, conn->role == FW_ROLE_SENDER ? "sender" : "receiver");
-	put(row, Int32GetDatum(conn->pid));
-	put_text(row, conn->application_name);
-	put_text(row, conn->transport);
-	put_text(row, info->device);
-	put_text(row, info->local);
-	put_text(row, info->peer);
-	if (tcp)
-		put_null(row);
-	else
-		put_count(row, info->qp_num);
-	put_text(row, info->state);
 	put_count(row, info->tx_bytes);
 	put_count(row, info->tx_messages);
 	put_count(row, info->rx_bytes);
@@ -181,21 +176,86 @@ put_connection(Row *row, const FwConn *conn,
 	put_count(row, info->ring_size);
 	put_count(row, info->full_waits);
 	put_count(row, info->pinned);
+}
+
+/* Columns of 0.1, which showed the figures of no channel as zeros. */
+static void
+put_connection_0_1(Row *row, const FwConn *conn)
+{
+	const struct fastwake_channel_info *info = &conn->info;
+
+	put_text(row, conn->role == FW_ROLE_SENDER ? "sender" : "receiver");
+	put(row, Int32GetDatum(conn->pid));
+	put_text(row, conn->application_name);
+	put_text(row, conn->transport);
+	put_text(row, info->device);
+	put_text(row, info->local);
+	put_text(row, info->peer);
+	if (info->transport == 0)
+		put_null(row);
+	else
+		put_count(row, info->qp_num);
+	put_text(row, info->state);
+	put_channel(row, info);
 	put_count(row, conn->stream_ends);
-	put_quantile(row, rtt, 0.5);
-	put_quantile(row, rtt, 0.99);
-	put_quantile(row, rtt, 0.999);
-	put_quantile(row, rtt, 1);
+	put_quantiles(row, &conn->rtt);
 	put_text(row, conn->reason);
+}
+
+#define COLUMN_QP_NUM	7
+#define COLUMN_FIGURES	9		/* the first of put_channel() ... */
+#define COLUMN_RTT		18		/* ... and the first that is none of it */
+#define COLUMN_REASON	22
+
+/*
+ * What 0.2 shows differently, and more.  A channel in use has no reason for TCP:
+ * then it is the peer's last one that is shown.
+ */
+static void
+put_connection_0_2(Row *row, const FwConn *conn, const FwPeer *peer,
+				   TimestampTz next_retry)
+{
+	put_connection_0_1(row, conn);
+	if (conn->info.transport != FASTWAKE_TRANSPORT_RDMA)
+		row->nulls[COLUMN_QP_NUM] = true;
+	if (conn->info.transport == 0)
+		memset(&row->nulls[COLUMN_FIGURES], true, COLUMN_RTT - COLUMN_FIGURES);
+	if (row->nulls[COLUMN_REASON] && peer->reason[0] != '\0')
+	{
+		row->n = COLUMN_REASON;
+		put_text(row, peer->reason);
+	}
+	put_count(row, peer->fallbacks);
+	put_time(row, peer->last_fallback);
+	put_time(row, next_retry);
+	put_time(row, conn->since);
+	if (FwConnMeasured(conn))
+		put_count(row, conn->rtt.count);
+	else
+		put_null(row);
 	Assert(row->n == REPLICATION_COLUMNS);
 }
 
-Datum
-pg_fastwake_replication_0_1(PG_FUNCTION_ARGS)
+/* The standby decides when to try again; a primary does not know. */
+static void
+put_connection(Row *row, const FwConn *conn)
+{
+	bool		sender = conn->role == FW_ROLE_SENDER;
+	TimestampTz next_retry = 0;
+	FwPeer		peer;
+
+	FwPeerCopy(conn->role, sender ? conn->application_name : "", &peer);
+	if (!sender)
+		(void) FwBackoffOver(&next_retry);
+	put_connection_0_2(row, conn, &peer, next_retry);
+}
+
+static void
+put_connections(FunctionCallInfo fcinfo, bool all_columns)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
-	require_preload();
+	FwRequirePreload();
 	InitMaterializedSRF(fcinfo, 0);
 
 	for (int i = 0; i < FwShmem->nconns; i++)
@@ -203,12 +263,28 @@ pg_fastwake_replication_0_1(PG_FUNCTION_ARGS)
 		Row			row = {.n = 0};
 		FwConn		conn;
 
-		if (!snapshot(&FwShmem->conns[i], &conn))
+		if (!FwConnCopy(&FwShmem->conns[i], &conn))
 			continue;
-		put_connection(&row, &conn, &FwShmem->conns[i].rtt);
+		if (all_columns)
+			put_connection(&row, &conn);
+		else
+			put_connection_0_1(&row, &conn);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
 							 row.values, row.nulls);
 	}
+}
+
+Datum
+pg_fastwake_replication_0_1(PG_FUNCTION_ARGS)
+{
+	put_connections(fcinfo, false);
+	return (Datum) 0;
+}
+
+Datum
+pg_fastwake_replication_0_2(PG_FUNCTION_ARGS)
+{
+	put_connections(fcinfo, true);
 	return (Datum) 0;
 }
 
@@ -217,7 +293,7 @@ pg_fastwake_waits_0_1(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
-	require_preload();
+	FwRequirePreload();
 	InitMaterializedSRF(fcinfo, 0);
 
 	for (int c = 0; c < FW_WAIT_CLASSES; c++)
@@ -225,6 +301,7 @@ pg_fastwake_waits_0_1(PG_FUNCTION_ARGS)
 		for (int p = 0; p < FW_PATHS; p++)
 		{
 			FwWaitStats *stats = &FwShmem->waits[c][p];
+			struct fastwake_histogram latency;
 			Row			row = {.n = 0};
 
 			put_text(&row, class_names[c]);
@@ -233,10 +310,8 @@ pg_fastwake_waits_0_1(PG_FUNCTION_ARGS)
 			put_count(&row, pg_atomic_read_u64(&stats->switches));
 			put_count(&row, pg_atomic_read_u64(&stats->spurious));
 			put_count(&row, pg_atomic_read_u64(&stats->parks));
-			put_quantile(&row, &stats->latency, 0.5);
-			put_quantile(&row, &stats->latency, 0.99);
-			put_quantile(&row, &stats->latency, 0.999);
-			put_quantile(&row, &stats->latency, 1);
+			FwHistogramCopy(&latency, &stats->latency);
+			put_quantiles(&row, &latency);
 			Assert(row.n == WAITS_COLUMNS);
 			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
 								 row.values, row.nulls);
@@ -259,13 +334,14 @@ reset_waits(FwWaitStats *stats)
 Datum
 pg_fastwake_reset(PG_FUNCTION_ARGS)
 {
-	require_preload();
+	FwRequirePreload();
 
 	for (int c = 0; c < FW_WAIT_CLASSES; c++)
 		for (int p = 0; p < FW_PATHS; p++)
 			reset_waits(&FwShmem->waits[c][p]);
 	for (int i = 0; i < FwShmem->nconns; i++)
 		fastwake_histogram_reset(&FwShmem->conns[i].rtt);
+	FwPeersReset();
 	pg_atomic_write_u64(&FwShmem->signals_saved, 0);
 	pg_atomic_write_u64(&FwShmem->signals_sent, 0);
 

@@ -115,6 +115,7 @@ FwSpin(FwWaitClass wclass, struct fastwake_channel *channel, int events)
 		return false;
 	if (bound[wclass] == 0 || bound[wclass] > cap)
 		bound[wclass] = cap;
+	pg_atomic_fetch_add_u64(&FwShmem->waits[wclass][FW_PATH_MEMORY].waits, 1);
 
 	end = fastwake_now() + bound[wclass];
 	do
@@ -129,6 +130,7 @@ FwSpin(FwWaitClass wclass, struct fastwake_channel *channel, int events)
 		SPIN_DELAY();
 	} while (fastwake_now() < end);
 	bound[wclass] = Max(bound[wclass] / 2, FW_SPIN_LEAST_NS);
+	FwCountPark(wclass);
 	return false;
 }
 
@@ -147,6 +149,15 @@ void
 FwCountPark(FwWaitClass wclass)
 {
 	pg_atomic_fetch_add_u64(&FwShmem->waits[wclass][FW_PATH_MEMORY].parks, 1);
+}
+
+void
+FwCountSleep(FwWaitClass wclass)
+{
+	FwWaitStats *stats = &FwShmem->waits[wclass][FW_PATH_DESCRIPTOR];
+
+	pg_atomic_fetch_add_u64(&stats->waits, 1);
+	pg_atomic_fetch_add_u64(&stats->switches, 1);
 }
 
 int

@@ -4,7 +4,8 @@
  *	  What the files of the extension share.
  *
  *	fw_guc.c		settings
- *	fw_shmem.c		shared memory: waiters, connections, back-off, counters
+ *	fw_shmem.c		shared memory: waiters, back-off, counters
+ *	fw_conn.c		shared memory: replication connections, who fell back
  *	fw_interpose.c	replaces libc functions in the executable's GOT
  *	fw_hooks.c		the replacements: epoll_wait, kill, recv
  *	fw_lazyset.c	wait sets that core makes anew for each sleep
@@ -13,8 +14,10 @@
  *	fw_connect.c	standby's half of the negotiation
  *	fw_backlog.c	what a full ring makes wait
  *	fw_sender.c		walsender: bytes and waits of a stream on a channel
+ *	fw_rtt.c		walsender: round trips
  *	fw_receiver.c	walreceiver: bytes and waits of a stream on a channel
  *	fw_views.c		SQL functions beneath the views
+ *	fw_histogram.c	SQL function beneath pg_fastwake_histogram
  *
  * Portions Copyright (c) 2026, the pg_fastwake authors
  *
@@ -31,6 +34,7 @@
 
 #include "fastwake.h"
 #include "port/atomics.h"
+#include "storage/lwlock.h"
 #include "storage/spin.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
@@ -110,21 +114,41 @@ typedef enum FwRole
 } FwRole;
 
 /*
- * One replication connection.  Written by its process only; name and reason
- * fields under ->mutex, counters as single aligned words.
+ * One replication connection.  Written by its process only, under ->mutex, but
+ * for ->rtt: its words are atomic, and readers take a copy of them between two
+ * looks at ->generation, so that they never mix two connections.
  */
 typedef struct FwConn
 {
 	slock_t		mutex;
-	FwRole		role;
+	FwRole		role;			/* FW_ROLE_NONE: unused */
 	pid_t		pid;
+	uint64		generation;		/* changes with each claim and release */
 	char		application_name[FW_NAMELEN];
 	char		transport[8];	/* rdma, shm, tcp */
 	char		reason[FASTWAKE_REASON_MAX];	/* why tcp */
+	TimestampTz since;			/* when the transport was agreed on */
 	struct fastwake_channel_info info;
 	uint64		stream_ends;
 	struct fastwake_histogram rtt;
 } FwConn;
+
+/*
+ * How often the streams of one peer, here a standby or the upstream server,
+ * went to TCP because a channel failed; outlives the connections.  Under
+ * FwPeersLock.
+ */
+typedef struct FwPeer
+{
+	FwRole		role;			/* ours; FW_ROLE_NONE: unused */
+	char		application_name[FW_NAMELEN];	/* of a standby; else "" */
+	uint64		fallbacks;
+	TimestampTz last_fallback;
+	char		reason[FASTWAKE_REASON_MAX];
+} FwPeer;
+
+/* Of more peers those are kept that fell back last. */
+#define FW_PEERS 32
 
 /* Retry policy of the standby; outlives walreceivers.  Under FwShared.mutex. */
 typedef struct FwBackoff
@@ -149,6 +173,7 @@ typedef struct FwShared
 									 * memory, else 0 */
 	pg_atomic_uint32 startup_rings; /* SIGURGs meant for it, as a count */
 	FwWaitStats waits[FW_WAIT_CLASSES][FW_PATHS];
+	FwPeer		peers[FW_PEERS];
 	int			nconns;
 	FwConn		conns[FLEXIBLE_ARRAY_MEMBER];
 } FwShared;
@@ -159,11 +184,6 @@ extern struct fastwake_domain *FwDomain;
 extern void FwInstallShmemHooks(void);
 extern int	FwProcSlots(void);
 
-/* This process's entry in FwShmem->conns, claimed for ROLE; freed at exit. */
-extern FwConn *FwConnClaim(FwRole role, const char *name);
-extern void FwConnSet(FwConn *conn, const char *transport, const char *reason,
-					  struct fastwake_channel *channel);
-extern void FwConnRefresh(FwConn *conn, struct fastwake_channel *channel);
 extern void FwBackoffFailure(const char *reason);
 
 /* A channel of this standby works since so long. */
@@ -171,7 +191,56 @@ extern void FwBackoffLasted(int64 lasted_ms);
 
 /* True if RDMA may be tried now; else *RETRY tells when. */
 extern bool FwBackoffOver(TimestampTz *retry);
-extern void FwCountFallback(const char *reason);
+
+/* A stream goes to TCP.  NAME: of the standby, "" for the upstream server. */
+extern void FwCountFallback(FwRole role, const char *name, const char *reason);
+
+/* ---- connections (fw_conn.c) ---- */
+
+extern LWLock *FwPeersLock;
+
+/* This process's entry in FwShmem->conns, claimed for ROLE; freed at exit. */
+extern FwConn *FwConnClaim(FwRole role, const char *name);
+extern void FwConnRelease(void);
+extern void FwConnSet(FwConn *conn, const char *transport, const char *reason,
+					  struct fastwake_channel *channel);
+extern void FwConnRefresh(FwConn *conn, struct fastwake_channel *channel);
+extern void FwConnStreamEnded(FwConn *conn);
+
+/* A consistent copy of an entry; false if it is unused. */
+extern bool FwConnCopy(FwConn *conn, FwConn *copy);
+
+/* Are its round trips measured?  On channels, by the walsender. */
+#define FwConnMeasured(conn) \
+	((conn)->role == FW_ROLE_SENDER && (conn)->info.transport != 0)
+
+/* What a channel is, for the log: a sentence in static memory. */
+extern const char *FwChannelText(const struct fastwake_channel_info *info);
+
+extern void FwPeerFellBack(FwRole role, const char *name, const char *reason);
+
+/* What is known of a peer; all zero if it has never fallen back. */
+extern void FwPeerCopy(FwRole role, const char *name, FwPeer *copy);
+extern void FwPeersReset(void);
+
+/* ---- views (fw_views.c) ---- */
+
+/* ERROR if the library was not preloaded, and so there is nothing to show. */
+extern void FwRequirePreload(void);
+extern const char *FwWaitClassName(int wclass);
+extern const char *FwWaitPathName(int path);
+
+/* ---- histograms (fw_histogram.c) ---- */
+
+/*
+ * A copy that agrees with itself, whatever is added meanwhile: ->count is the
+ * sum of the buckets, and ->max lies in the last of them that is not empty.
+ */
+extern void FwHistogramCopy(struct fastwake_histogram *copy,
+							const struct fastwake_histogram *h);
+
+/* A quantile, at most ->max: of a copy. */
+extern uint64 FwHistogramQuantile(const struct fastwake_histogram *h, double q);
 
 /* ---- libc interposition (fw_interpose.c, fw_hooks.c) ---- */
 
@@ -228,6 +297,9 @@ extern bool FwSpin(FwWaitClass wclass, struct fastwake_channel *channel,
 				   int events);
 extern uint64 FwBudget(void);
 extern void FwCountPark(FwWaitClass wclass);
+
+/* A process goes to sleep on descriptors. */
+extern void FwCountSleep(FwWaitClass wclass);
 extern void FwNoteCommitWait(void);
 
 /* Before a process is woken: counts it if it is the startup process. */
@@ -323,6 +395,17 @@ extern bool FwSenderStreaming(void);
 extern int	FwSenderWait(int epfd, struct epoll_event *events, int maxevents,
 						 int timeout);
 extern ssize_t FwSenderRecv(int fd, void *buf, size_t len, int flags);
+
+/*
+ * Round trips, in a walsender (fw_rtt.c): from handing a WAL message to the
+ * channel until a reply is read that reports all of it as written.
+ */
+extern void FwRttBegin(void);
+extern void FwRttSent(const char *message, size_t len, uint64 now);
+extern void FwRttReply(const char *reply, size_t len, uint64 now,
+					   struct fastwake_histogram *rtt);
+extern void FwRttWritten(uint64 lsn, uint64 now,
+						 struct fastwake_histogram *rtt);
 
 extern void FwReceiverInstall(void);
 

@@ -15,6 +15,14 @@ SELECT pg_describe_object(d.classid, d.objid, 0) AS without_comment
    AND d.classid IN ('pg_proc'::regclass, 'pg_class'::regclass)
    AND obj_description(d.objid, d.classid::regclass::name) IS NULL;
 
+-- and so has every column of the views
+SELECT a.attrelid::regclass AS view, a.attname AS without_comment
+  FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.objid
+ WHERE d.refclassid = 'pg_extension'::regclass
+   AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_fastwake')
+   AND d.deptype = 'e' AND d.classid = 'pg_class'::regclass
+   AND a.attnum > 0 AND col_description(a.attrelid, a.attnum) IS NULL;
+
 -- statistics are for pg_monitor, resetting them for superusers
 CREATE ROLE regress_fastwake_monitor IN ROLE pg_monitor;
 CREATE ROLE regress_fastwake_nobody;
@@ -25,19 +33,22 @@ SELECT r.rolname, f.proname, has_function_privilege(r.oid, f.oid, 'EXECUTE')
  ORDER BY 1, 2;
 SELECT r.rolname, v.relname, has_table_privilege(r.oid, v.oid, 'SELECT')
   FROM pg_roles r, pg_class v
- WHERE r.rolname LIKE 'regress_fastwake_%' AND v.relname LIKE 'pg_stat_fastwake%'
+ WHERE r.rolname LIKE 'regress_fastwake_%' AND v.relkind = 'v' AND v.relname LIKE 'pg_%fastwake%'
  ORDER BY 1, 2;
 
 SET ROLE regress_fastwake_monitor;
 SELECT count(*) FROM pg_stat_fastwake;
 SELECT count(*) FROM pg_stat_fastwake_replication;
 SELECT count(*) > 0 AS ok FROM pg_stat_fastwake_waits;
+SELECT count(*) > 0 AS ok FROM pg_fastwake_histogram;
 SELECT pg_fastwake_reset();
 SET ROLE regress_fastwake_nobody;
 SELECT count(*) FROM pg_stat_fastwake;
 SELECT count(*) FROM pg_stat_fastwake_replication;
 SELECT count(*) FROM pg_stat_fastwake_waits;
+SELECT count(*) FROM pg_fastwake_histogram;
 SELECT count(*) FROM pg_fastwake_status();
+SELECT count(*) FROM pg_fastwake_buckets();
 SELECT pg_fastwake_reset();
 RESET ROLE;
 
@@ -47,6 +58,7 @@ SELECT pg_fastwake_reset();
 SELECT stats_reset > :'before' AS is_later FROM pg_stat_fastwake;
 SELECT sum(waits), sum(switches), sum(spurious), sum(parks)
   FROM pg_stat_fastwake_waits WHERE class <> 'startup';
+SELECT sum(count) FROM pg_fastwake_histogram WHERE labels->>'class' <> 'startup';
 
 -- it can be moved, dropped, and made again
 CREATE SCHEMA regress_fastwake;

@@ -3,7 +3,7 @@ CREATE EXTENSION pg_fastwake;
 
 SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
   FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
- WHERE c.relname LIKE 'pg_stat_fastwake%' AND c.relkind = 'v' AND a.attnum > 0
+ WHERE c.relname LIKE 'pg_%fastwake%' AND c.relkind = 'v' AND a.attnum > 0
  ORDER BY c.relname, a.attnum;
 
 -- one row; defaults, and nothing has gone wrong
@@ -27,5 +27,19 @@ SELECT class, mode,
        (wakeup_p50_us <= wakeup_p99_us AND wakeup_p99_us <= wakeup_p999_us)
          IS NOT FALSE AS quantiles_in_order
   FROM pg_stat_fastwake_waits;
+
+-- histograms: one for each class that waits in memory, the same buckets in each
+SELECT name, labels, count(*) AS buckets, min(bucket_le_ns), max(bucket_le_ns)
+  FROM pg_fastwake_histogram GROUP BY name, labels ORDER BY labels->>'class';
+
+-- bounds rise, by at most an eighth; counts never fall
+SELECT bool_and(bucket_le_ns > before) AS bounds_rise,
+       bool_and(bucket_le_ns <= before + (before + 1) / 8
+                OR bucket_le_ns = 9223372036854775807) AS by_an_eighth,
+       bool_and(count >= fewer) AS cumulative
+  FROM (SELECT bucket_le_ns, count,
+               lag(bucket_le_ns) OVER w AS before, lag(count) OVER w AS fewer
+          FROM pg_fastwake_histogram
+        WINDOW w AS (PARTITION BY name, labels ORDER BY bucket_le_ns)) b;
 
 DROP EXTENSION pg_fastwake;

@@ -276,6 +276,7 @@ sub functions_say_why
 		'SELECT * FROM pg_stat_fastwake',
 		'SELECT * FROM pg_stat_fastwake_replication',
 		'SELECT * FROM pg_stat_fastwake_waits',
+		'SELECT * FROM pg_fastwake_histogram',
 		'SELECT pg_fastwake_reset()')
 	{
 		my ($rc, $out, $err) = $node->psql('postgres', $query);

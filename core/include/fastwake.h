@@ -344,7 +344,7 @@ struct fastwake_channel_info {
 int fastwake_channel_query(struct fastwake_channel *channel,
 			   struct fastwake_channel_info *info);
 
-/* "0.1.0": the library's version. */
+/* "0.2.0": the library's version. */
 const char *fastwake_version(void);
 
 #ifdef __cplusplus
