@@ -63,7 +63,7 @@ FwConnClaim(FwRole role, const char *name)
 	conn->pid = MyProcPid;
 	conn->generation++;
 	strlcpy(conn->application_name, name, sizeof(conn->application_name));
-	strlcpy(conn->transport, "tcp", sizeof(conn->transport));
+	conn->transport[0] = '\0';	/* not agreed on yet */
 	conn->reason[0] = '\0';
 	conn->since = now;
 	memset(&conn->info, 0, sizeof(conn->info));
@@ -189,7 +189,8 @@ peer_slot(FwRole role, const char *name)
 }
 
 void
-FwPeerFellBack(FwRole role, const char *name, const char *reason)
+FwPeerFellBack(FwRole role, const char *name, const char *reason,
+			   TimestampTz when)
 {
 	char		key[FW_NAMELEN];
 	FwPeer	   *peer;
@@ -204,7 +205,7 @@ FwPeerFellBack(FwRole role, const char *name, const char *reason)
 		strlcpy(peer->application_name, key, sizeof(peer->application_name));
 	}
 	peer->fallbacks++;
-	peer->last_fallback = GetCurrentTimestamp();
+	peer->last_fallback = when;
 	strlcpy(peer->reason, reason, sizeof(peer->reason));
 	LWLockRelease(FwPeersLock);
 }

@@ -123,10 +123,12 @@ FwInstallShmemHooks(void)
 void
 FwCountFallback(FwRole role, const char *name, const char *reason)
 {
-	FwPeerFellBack(role, name, reason);
+	TimestampTz now = GetCurrentTimestamp();
+
+	FwPeerFellBack(role, name, reason, now);
 	SpinLockAcquire(&FwShmem->mutex);
 	FwShmem->backoff.fallbacks++;
-	FwShmem->backoff.last_fallback = GetCurrentTimestamp();
+	FwShmem->backoff.last_fallback = now;
 	strlcpy(FwShmem->backoff.reason, reason, FASTWAKE_REASON_MAX);
 	SpinLockRelease(&FwShmem->mutex);
 }

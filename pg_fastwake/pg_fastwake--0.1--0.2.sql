@@ -78,7 +78,7 @@ COMMENT ON COLUMN pg_stat_fastwake.stats_reset IS 'Time of the last reset of sta
 COMMENT ON COLUMN pg_stat_fastwake_replication.role IS 'sender (walsender) or receiver (walreceiver)';
 COMMENT ON COLUMN pg_stat_fastwake_replication.pid IS 'Process that serves the connection';
 COMMENT ON COLUMN pg_stat_fastwake_replication.application_name IS 'Name of the standby, the same on both sides';
-COMMENT ON COLUMN pg_stat_fastwake_replication.transport IS 'rdma, shm or tcp';
+COMMENT ON COLUMN pg_stat_fastwake_replication.transport IS 'rdma, shm or tcp; null while it is being negotiated';
 COMMENT ON COLUMN pg_stat_fastwake_replication.device IS 'RDMA device; memfd for shm';
 COMMENT ON COLUMN pg_stat_fastwake_replication.local_address IS 'Own RDMA address';
 COMMENT ON COLUMN pg_stat_fastwake_replication.address IS 'RDMA address of the peer';

@@ -125,7 +125,8 @@ typedef struct FwConn
 	pid_t		pid;
 	uint64		generation;		/* changes with each claim and release */
 	char		application_name[FW_NAMELEN];
-	char		transport[8];	/* rdma, shm, tcp */
+	char		transport[8];	/* rdma, shm, tcp; empty while it is
+								 * negotiated */
 	char		reason[FASTWAKE_REASON_MAX];	/* why tcp */
 	TimestampTz since;			/* when the transport was agreed on */
 	struct fastwake_channel_info info;
@@ -217,7 +218,8 @@ extern bool FwConnCopy(FwConn *conn, FwConn *copy);
 /* What a channel is, for the log: a sentence in static memory. */
 extern const char *FwChannelText(const struct fastwake_channel_info *info);
 
-extern void FwPeerFellBack(FwRole role, const char *name, const char *reason);
+extern void FwPeerFellBack(FwRole role, const char *name, const char *reason,
+						   TimestampTz when);
 
 /* What is known of a peer; all zero if it has never fallen back. */
 extern void FwPeerCopy(FwRole role, const char *name, FwPeer *copy);
