@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# Part of lab/run: the initramfs, which holds busybox, the modules that the
+# Part of lab/host.sh: the initramfs, which holds busybox, the modules that the
 # guest needs before and for its RDMA device, and the lab's own scripts.
 
 # crypto-crc32: rxe asks for it by this alias; with modprobe out of reach it
-# would find nothing. dummy: rxe0's network device.
-readonly lab_modules='virtio_pci virtio_console crypto-crc32 crypto-crc32c dummy
+# would find nothing. rxe0's network device is a dummy, or in a pair virtio_net.
+readonly lab_modules='virtio_pci virtio_console crypto-crc32 crypto-crc32c
     rdma_rxe rdma_ucm ib_uverbs'
 readonly lab_9p_modules='9pnet_virtio 9p overlay'
 
@@ -31,6 +31,8 @@ copy_module()
 copy_modules()
 {
     local destination=$1 file parameters name modules=$lab_modules
+    # shellcheck disable=SC2154 # set in lab/run and lab/pair
+    modules="$network_module $modules"
     # shellcheck disable=SC2154 # set in lab/run
     [ "$icount" = yes ] && ((${#shares[@]} == 0)) || modules+=" $lab_9p_modules"
     # shellcheck disable=SC2086 # a list of words
@@ -42,13 +44,14 @@ copy_modules()
     done <"$destination/order" >"$destination/modules"
 }
 
-# $1/lab holds what lab/run wrote; the rest is added here. The archive goes
+# $1/lab holds what was written for this guest; the rest is added here. The archive goes
 # behind what is in the initramfs already: the kernel unpacks one by one.
 build_initramfs()
 {
     local directory=$1
     # shellcheck disable=SC2154 # set in lab/run
-    cp "$(command -v busybox)" "$lab/guest" "$directory/lab/" &&
+    # shellcheck disable=SC2154 # set in lab/run and lab/pair
+    cp "$(command -v busybox)" "$lab/guest" "${guest_files[@]}" "$directory/lab/" &&
         copy_modules "$directory/lab" || return
     cp "$lab/init" "$directory/init"
     (cd "$directory" && find init lab -print0 |

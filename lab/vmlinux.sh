@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Part of lab/run: the kernel, unpacked. A bzImage unpacks itself under
+# Part of lab/host.sh: the kernel, unpacked. A bzImage unpacks itself under
 # emulation, which takes 6 s; here it takes 1, and QEMU starts the ELF file
 # by its PVH entry. There is no KASLR that way: addresses are the same in every
 # run, and those of the debug symbols.
