@@ -156,6 +156,12 @@ accept_channel(void)
 		return refuse(reason);
 	}
 	close_listener();
+	/* All that were refused meanwhile make one line; the last says why. */
+	if (reason[0] != '\0')
+		ereport(LOG,
+				(errmsg("pg_fastwake: others tried to connect in place of standby \"%s\"",
+						application_name),
+				 errdetail("%s", reason)));
 	return FW_READY;
 }
 

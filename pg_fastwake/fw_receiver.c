@@ -457,7 +457,8 @@ take_mark(char mark)
 static int
 take_message(char **buffer)
 {
-	while (broken == 0 && !end_seen)
+	/* Bounded: a primary that sends nothing else must not hold us. */
+	for (int i = 0; broken == 0 && !end_seen && i < FW_SKIP_MAX; i++)
 	{
 		void	   *buf;
 		uint32		from;

@@ -438,7 +438,8 @@ next_reply(void)
 	uint32		from;
 	ssize_t		len;
 
-	while (broken == 0)
+	/* Bounded: a standby that sends only such messages must not hold us. */
+	for (int i = 0; broken == 0 && i < FW_SKIP_MAX; i++)
 	{
 		uint32		netlen;
 

@@ -324,6 +324,12 @@ extern int	FwStartupWait(int epfd, struct epoll_event *events,
 
 /* Longest time a standby or a walsender spends on setting up a channel. */
 #define FW_NEGOTIATION_MS	2000
+
+/*
+ * Messages of ended streams, and marks, that are skipped at a time; if there
+ * are more, they are as good as not there until the next look.
+ */
+#define FW_SKIP_MAX			1000
 #define FW_READY			"ready"
 #define FW_TCP				"tcp "	/* prefix of a refusal, then the reason */
 #define FW_FAILED_PREFIX	"pg_fastwake channel failed"

@@ -8,7 +8,8 @@
  *	listener.c  fastwake_listen(), fastwake_accept()
  *	connect.c   fastwake_connect(), choice of transport
  *	shm.c, shm_setup.c               transport shm
- *	rdma.c, rdma_setup.c, rdma_cm.c  transport rdma
+ *	rdma.c, rdma_setup.c, rdma_cm.c, rdma_listen.c, rdma_wire.c
+ *	            transport rdma
  *
  * Flow control
  * ------------

@@ -5,6 +5,11 @@
  * The token is good for one connection.  It may be shown again only while none
  * has been made: a peer whose attempt over rdma failed tries shm next.  After
  * success the sockets are closed, so that a replayed token meets nobody.
+ *
+ * There is no limit to how often others may try: a token has 128 bits, and who
+ * can reach the listener could use such a limit to keep the right peer out.  A
+ * call of fastwake_accept() deals with a bounded number of them, and how long it
+ * is called is for the caller to say.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,14 +19,11 @@
 
 #include "channel_internal.h"
 
-/* Peers that are refused before the listener gives up. */
-#define ATTEMPTS_MAX 16
-
 struct fastwake_listener {
 	uint8_t token[FW_TOKEN_BYTES];
 	uint32_t ring_size;
 	int epoll;
-	unsigned int attempts;
+	unsigned int attempts;	       /* connections refused, for the reason */
 	struct fw_shm_listener *shm;   /* NULL: not offered */
 	struct fw_rdma_listener *rdma; /* NULL: not offered */
 };
@@ -153,11 +155,6 @@ int fastwake_accept(struct fastwake_listener *listener,
 		stop_listening(listener);
 	else if (rc != -EAGAIN && listener->rdma != NULL)
 		rc = -EAGAIN; /* shm is of no use, but rdma still may be */
-	if (rc == -EAGAIN && listener->attempts >= ATTEMPTS_MAX) {
-		stop_listening(listener);
-		rc = fw_reason(reason, -EACCES,
-			       "too many attempts without the token");
-	}
 	return rc;
 }
 

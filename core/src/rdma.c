@@ -147,52 +147,13 @@ static void sent(struct fastwake_channel *ch, const struct ibv_wc *wc)
 	r->arrived = r->position[wc->wr_id % FW_SENDS_SLOTS];
 }
 
-/* Hostile: units of data that the peer says it appended. */
-static void received_data(struct fastwake_channel *ch, uint32_t units)
-{
-	struct fw_rx *rx = &ch->rx;
-	uint64_t bytes = (uint64_t)units * FW_FRAME_UNIT;
-
-	if (units == 0 || rx->head + bytes - rx->tail > rx->size) {
-		fw_channel_fail(ch, -EPROTO,
-				"peer's write position is impossible");
-		return;
-	}
-	rx->head += bytes;
-}
-
-/* Hostile: credit. */
-static void received_credit(struct fastwake_channel *ch, uint32_t imm)
-{
-	struct fw_rdma *r = ch->rdma;
-	uint32_t frames = (imm & ~FW_IMM_CREDIT) >> FW_IMM_FRAMES_BIT;
-	uint64_t bytes = (uint64_t)(imm & FW_IMM_UNITS) * FW_FRAME_UNIT;
-
-	if (frames > r->peer_depth - r->peer_frames ||
-	    bytes > ch->tx.head - r->credited) {
-		fw_channel_fail(ch, -EPROTO,
-				"peer's read position is impossible");
-		return;
-	}
-	r->peer_frames += frames;
-	r->credited += bytes;
-}
-
 static void received(struct fastwake_channel *ch, const struct ibv_wc *wc)
 {
-	uint32_t imm = ntohl(wc->imm_data);
-
 	ch->rdma->receives_free++;
-	if (wc->opcode != IBV_WC_RECV_RDMA_WITH_IMM) {
+	if (wc->opcode == IBV_WC_RECV_RDMA_WITH_IMM)
+		fw_rdma_received(ch, ntohl(wc->imm_data));
+	else
 		fw_channel_fail(ch, -EPROTO, "unexpected kind of message");
-	} else if ((imm & FW_IMM_CREDIT) == 0) {
-		received_data(ch, imm);
-	} else if (imm != FW_IMM_CREDIT) {
-		received_credit(ch, imm);
-	} else {
-		ch->rdma->goodbye = true;
-		fw_channel_fail(ch, -EPIPE, "peer has closed the channel");
-	}
 }
 
 /* Completions that follow, of data received before, are still looked at. */

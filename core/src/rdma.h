@@ -186,6 +186,14 @@ int fw_rdma_geometry_peer(struct fastwake_channel *ch,
 			  const struct fw_rdma_geometry *geometry);
 /* Check only. */
 bool fw_rdma_geometry_valid(const struct fw_rdma_geometry *geometry);
+/* 0 with the request in *REQUEST, or why it is refused: enum fw_rdma_why. */
+unsigned int fw_rdma_request_check(const void *data, size_t length,
+				   const uint8_t *token,
+				   struct fw_rdma_request *request);
+/* Why the peer refused, 0 if it does not say. */
+unsigned int fw_rdma_refusal_parse(const void *data, size_t length);
+/* An immediate has come: move the positions, or the channel fails. */
+void fw_rdma_received(struct fastwake_channel *ch, uint32_t imm);
 
 /* What both sides ask of the connection. */
 void fw_rdma_parameters(struct rdma_conn_param *parameters, const void *data,

@@ -8,7 +8,6 @@
  * Each event of the connection manager moves it one step; fw_rdma_step() takes
  * the events that are there.
  */
-#include <endian.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/timerfd.h>
@@ -122,17 +121,11 @@ static int refused(const struct fw_rdma_event *event, char *reason)
 		[FW_REFUSED_BUSY] = "busy with another connection",
 		[FW_REFUSED_RESOURCES] = "no resources, see its log",
 	};
-	struct fw_rdma_refusal refusal;
+	unsigned int why = fw_rdma_refusal_parse(event->data, event->length);
 
-	if (event->length >= sizeof(refusal)) {
-		memcpy(&refusal, event->data, sizeof(refusal));
-		if (le32toh(refusal.magic) == FW_RDMA_MAGIC &&
-		    le32toh(refusal.why) >= FW_REFUSED_TOKEN &&
-		    le32toh(refusal.why) <= FW_REFUSED_RESOURCES)
-			return fw_reason(reason, -EACCES,
-					 "rdma: the peer refused: %s",
-					 texts[le32toh(refusal.why)]);
-	}
+	if (why != 0)
+		return fw_reason(reason, -EACCES, "rdma: the peer refused: %s",
+				 texts[why]);
 	return fw_reason(reason, -ECONNREFUSED,
 			 "rdma: nobody listens there (status %d)",
 			 event->status);

@@ -13,7 +13,9 @@
 
 #include "rdma.h"
 
-#define BACKLOG 4
+/* Requests that the kernel keeps; of these, handled by one call. */
+#define BACKLOG 128
+#define BATCH	16
 
 struct fw_rdma_listener {
 	struct rdma_event_channel *events;
@@ -206,22 +208,6 @@ static void refuse(struct rdma_cm_id *id, enum fw_rdma_why why)
 	(void)rdma_destroy_id(id);
 }
 
-/* 0, or why the request is refused. */
-static unsigned int check_request(const struct fw_rdma_listener *listener,
-				  const struct fw_rdma_event *event,
-				  const uint8_t *token,
-				  struct fw_rdma_request *request)
-{
-	if (event->length < sizeof(*request))
-		return FW_REFUSED_VERSION;
-	memcpy(request, event->data, sizeof(*request));
-	if (!fw_rdma_geometry_valid(&request->geometry))
-		return FW_REFUSED_VERSION;
-	if (!fw_token_equal(request->token, token))
-		return FW_REFUSED_TOKEN;
-	return listener->pending != NULL ? FW_REFUSED_BUSY : 0;
-}
-
 /* Everything up to the answer; ID belongs to the channel from the start. */
 static int answer(struct fw_rdma_listener *listener,
 		  struct fastwake_channel *ch,
@@ -296,6 +282,11 @@ static int handle(struct fw_rdma_listener *listener,
 		  const struct fw_rdma_event *event, const uint8_t *token,
 		  unsigned int *attempts, char *reason)
 {
+	static const char *const texts[] = {
+		[FW_REFUSED_TOKEN] = " with a wrong token",
+		[FW_REFUSED_VERSION] = " that was malformed",
+		[FW_REFUSED_BUSY] = " beside one with the same token",
+	};
 	struct fw_rdma_request request;
 	unsigned int why;
 
@@ -303,15 +294,19 @@ static int handle(struct fw_rdma_listener *listener,
 		return fw_reason(reason, -ENODEV, "rdma: device was removed");
 	if (event->type != RDMA_CM_EVENT_CONNECT_REQUEST)
 		return -EAGAIN;
-	why = check_request(listener, event, token, &request);
+	why = fw_rdma_request_check(event->data, event->length, token,
+				    &request);
+	if (why == 0 && listener->pending != NULL)
+		why = FW_REFUSED_BUSY;
 	if (why == 0)
 		return accept_request(listener, event->id, &request.geometry,
 				      reason);
 	refuse(event->id, why);
 	++*attempts;
-	fw_reason(reason, 0, "rdma: refused a connection %s",
-		  why == FW_REFUSED_TOKEN ? "with a wrong token"
-					  : "that was malformed");
+	fw_reason(
+		reason, 0,
+		"rdma: refused a connection%s (connection %u that was refused)",
+		texts[why], *attempts);
 	return -EAGAIN;
 }
 
@@ -345,7 +340,8 @@ int fw_rdma_accept(struct fw_rdma_listener *listener, const uint8_t *token,
 	struct fw_rdma_event event;
 	int rc;
 
-	do {
+	/* Others may come faster than they are refused. */
+	for (unsigned int i = 0; i < BATCH; i++) {
 		if (listener->pending != NULL) {
 			rc = pending_step(listener, channel, attempts, reason);
 			if (rc == 0)
@@ -358,6 +354,8 @@ int fw_rdma_accept(struct fw_rdma_listener *listener, const uint8_t *token,
 			return fw_reason(reason, rc, "rdma: no events: %s",
 					 strerror(-rc));
 		rc = handle(listener, &event, token, attempts, reason);
-	} while (rc == -EAGAIN);
-	return rc;
+		if (rc != -EAGAIN)
+			return rc;
+	}
+	return -EAGAIN;
 }

@@ -328,18 +328,6 @@ void fw_rdma_geometry_own(const struct fw_rdma *r,
 	};
 }
 
-bool fw_rdma_geometry_valid(const struct fw_rdma_geometry *geometry)
-{
-	uint32_t ring = le32toh(geometry->ring_size);
-	uint16_t depth = le16toh(geometry->depth);
-
-	return le32toh(geometry->magic) == FW_RDMA_MAGIC &&
-	       le16toh(geometry->version) == FW_RDMA_VERSION &&
-	       ring >= FASTWAKE_RING_MIN && ring <= FASTWAKE_RING_MAX &&
-	       (ring & (ring - 1)) == 0 && depth >= 16 &&
-	       depth <= FW_IMM_FRAMES_MAX;
-}
-
 int fw_rdma_geometry_peer(struct fastwake_channel *ch,
 			  const struct fw_rdma_geometry *geometry)
 {

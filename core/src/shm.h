@@ -69,9 +69,18 @@ struct fw_shm {
 	bool wanted; /* own->want_space is set */
 	void *memory;
 	size_t size;
-	uint32_t expected_ring; /* connecting: the endpoint's ring= */
+	/* Connecting. */
+	uint32_t expected_ring; /* the endpoint's ring= */
 	uint32_t ring_size;
+	bool connected;	      /* the listener's queue has taken us */
+	uint64_t deadline_ns; /* for that */
+	char name[FW_SHM_NAME];
+	uint8_t token[FW_TOKEN_BYTES];
 };
+
+/* 0, -EPROTO or -EACCES (the token).  LENGTH: of what was received. */
+int fw_shm_hello_check(const struct fw_shm_hello *hello, size_t length,
+		       const uint8_t *token);
 
 static inline size_t fw_shm_size(uint32_t listener_ring, uint32_t peer_ring)
 {

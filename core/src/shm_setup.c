@@ -30,8 +30,21 @@
 #define MFD_NOEXEC_SEAL 0x0008u
 #endif
 
-#define SEALS	(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
-#define PENDING 8 /* connections that have not sent their hello yet */
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+/* Connections that have not sent their hello yet. */
+#define PENDING 32
+/*
+ * Connections taken off the queue by one fastwake_accept(), so that a flood of
+ * them does not keep it busy for ever.  Fewer than PENDING: each of them is
+ * looked at once before others make it give up its place.
+ */
+#define BATCH	16
+#define BACKLOG 128
+
+_Static_assert(BATCH < PENDING, "see above");
+
+/* How long a full queue is not taken for an answer. */
+#define QUEUE_NS 1000000000ull
 
 struct fw_shm_listener {
 	char name[FW_SHM_NAME];
@@ -174,7 +187,7 @@ static int listener_open(struct fw_shm_listener *listener)
 		return -errno;
 	length = abstract_address(&address, listener->name);
 	if (bind(listener->fd, (void *)&address, length) != 0 ||
-	    listen(listener->fd, PENDING) != 0)
+	    listen(listener->fd, BACKLOG) != 0)
 		return -errno;
 	return watch_fd(listener->epoll, listener->fd);
 }
@@ -316,12 +329,12 @@ static int channel_make(struct fw_shm_listener *listener, int fd,
 	return 0;
 }
 
-static int check_hello(const struct fw_shm_hello *hello, ssize_t n,
+int fw_shm_hello_check(const struct fw_shm_hello *hello, size_t length,
 		       const uint8_t *token)
 {
 	uint32_t ring = hello->ring_size;
 
-	if (n != (ssize_t)sizeof(*hello) || hello->magic != FW_SHM_MAGIC ||
+	if (length != sizeof(*hello) || hello->magic != FW_SHM_MAGIC ||
 	    hello->version != FW_SHM_VERSION || hello->reserved != 0 ||
 	    ring < FASTWAKE_RING_MIN || ring > FASTWAKE_RING_MAX ||
 	    (ring & (ring - 1)) != 0)
@@ -339,8 +352,12 @@ static void refuse(int fd, int error, char *reason, unsigned int *attempts)
 	(void)send_reply(fd, error, 0, -1);
 	close(fd);
 	++*attempts;
-	fw_reason(reason, error, "shm: refused process %d: %s", (int)peer.pid,
-		  error == -EACCES ? "wrong token" : "malformed request");
+	fw_reason(
+		reason, error,
+		"shm: refused process %d: %s (connection %u that was refused)",
+		(int)peer.pid,
+		error == -EACCES ? "wrong token" : "malformed request",
+		*attempts);
 }
 
 /* One pending connection: as fw_shm_accept(). */
@@ -352,14 +369,16 @@ static int pending_step(struct fw_shm_listener *listener, unsigned int i,
 	ssize_t n;
 	int rc;
 
-	n = recv(listener->pending[i], &hello, sizeof(hello), MSG_DONTWAIT);
+	/* The length of all that was sent, however much that is. */
+	n = recv(listener->pending[i], &hello, sizeof(hello),
+		 MSG_DONTWAIT | MSG_TRUNC);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return -EAGAIN;
 	if (n <= 0) { /* gone without a word: nobody who guesses tokens */
 		close(pending_take(listener, i));
 		return -EAGAIN;
 	}
-	rc = check_hello(&hello, n, token);
+	rc = fw_shm_hello_check(&hello, (size_t)n, token);
 	if (rc != 0) {
 		refuse(pending_take(listener, i), rc, reason, attempts);
 		return -EAGAIN;
@@ -378,6 +397,18 @@ static int pending_step(struct fw_shm_listener *listener, unsigned int i,
 				   strerror(-rc));
 }
 
+static void accept_batch(struct fw_shm_listener *listener)
+{
+	for (unsigned int i = 0; i < BATCH; i++) {
+		int fd = accept4(listener->fd, NULL, NULL,
+				 SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd < 0)
+			return;
+		pending_add(listener, fd);
+	}
+}
+
 int fw_shm_accept(struct fw_shm_listener *listener, const uint8_t *token,
 		  struct fastwake_channel **channel, unsigned int *attempts,
 		  char *reason)
@@ -385,9 +416,7 @@ int fw_shm_accept(struct fw_shm_listener *listener, const uint8_t *token,
 	unsigned int i = 0;
 	int fd, rc;
 
-	fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd >= 0)
-		pending_add(listener, fd);
+	accept_batch(listener);
 	while (i < PENDING && listener->pending[i] >= 0) {
 		fd = listener->pending[i];
 		rc = pending_step(listener, i, token, channel, attempts,
@@ -405,27 +434,56 @@ int fw_shm_accept(struct fw_shm_listener *listener, const uint8_t *token,
 /* Connecting side                                                    */
 /* ------------------------------------------------------------------ */
 
-static int send_hello(int fd, const struct fw_endpoint *endpoint,
-		      uint32_t ring_size)
+static int send_hello(struct fw_shm *shm)
 {
 	struct fw_shm_hello hello = {
 		.magic = FW_SHM_MAGIC,
 		.version = FW_SHM_VERSION,
-		.ring_size = ring_size,
+		.ring_size = shm->ring_size,
 	};
 	ssize_t n;
 
-	memcpy(hello.token, endpoint->token, sizeof(hello.token));
-	n = send(fd, &hello, sizeof(hello), MSG_NOSIGNAL | MSG_DONTWAIT);
+	memcpy(hello.token, shm->token, sizeof(hello.token));
+	n = send(shm->fd, &hello, sizeof(hello), MSG_NOSIGNAL | MSG_DONTWAIT);
+	explicit_bzero(&hello, sizeof(hello));
+	explicit_bzero(shm->token, sizeof(shm->token));
 	return n == sizeof(hello) ? 0 : -ECONNRESET;
+}
+
+/*
+ * 0: the hello is sent.  -EAGAIN: the listener's queue is full, others are
+ * before us.  Until there is a place the socket is readable (POLLHUP), so that
+ * who waits for it tries again at once, as those do whom he has to beat.
+ */
+static int knock(struct fw_shm *shm, char *reason)
+{
+	struct sockaddr_un address;
+	socklen_t length = abstract_address(&address, shm->name);
+	int rc;
+
+	if (connect(shm->fd, (void *)&address, length) != 0) {
+		rc = -errno;
+		if (rc == -EAGAIN && fastwake_now() < shm->deadline_ns)
+			return rc;
+		if (rc == -EAGAIN)
+			return fw_reason(reason, -ETIMEDOUT,
+					 "shm: the peer's queue is full");
+		if (rc == -ECONNREFUSED)
+			return fw_reason(
+				reason, -ENODEV,
+				"shm: the peer is not on this host (or in another network namespace)");
+		return fw_reason(reason, rc, "shm: could not connect: %s",
+				 strerror(-rc));
+	}
+	shm->connected = true;
+	rc = send_hello(shm);
+	return rc == 0 ? 0 : fw_reason(reason, rc, "shm: peer hung up");
 }
 
 int fw_shm_connect(struct fastwake_channel *ch,
 		   const struct fw_endpoint *endpoint, uint32_t ring_size,
 		   char *reason)
 {
-	struct sockaddr_un address;
-	socklen_t length = abstract_address(&address, endpoint->shm);
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
 			0);
 	int rc;
@@ -433,23 +491,16 @@ int fw_shm_connect(struct fastwake_channel *ch,
 	if (fd < 0)
 		return fw_reason(reason, -errno, "shm: no Unix socket: %s",
 				 strerror(errno));
-	if (connect(fd, (void *)&address, length) != 0) {
-		rc = errno == ECONNREFUSED ? -ENODEV : -errno;
-		close(fd);
-		return fw_reason(reason, rc,
-				 rc == -ENODEV
-					 ? "shm: the peer is not on this host "
-					   "(or in another network namespace)"
-					 : "shm: could not connect: %s",
-				 strerror(-rc));
-	}
 	rc = shm_attach(ch, fd);
 	if (rc != 0)
 		return fw_reason(reason, rc, "shm: out of memory");
 	ch->shm->ring_size = ring_size;
 	ch->shm->expected_ring = endpoint->ring_size;
-	rc = send_hello(fd, endpoint, ring_size);
-	return rc == 0 ? 0 : fw_reason(reason, rc, "shm: peer hung up");
+	ch->shm->deadline_ns = fastwake_now() + QUEUE_NS;
+	strcpy(ch->shm->name, endpoint->shm);
+	memcpy(ch->shm->token, endpoint->token, sizeof(ch->shm->token));
+	rc = knock(ch->shm, reason);
+	return rc == -EAGAIN ? 0 : rc;
 }
 
 /* Receives the answer and at most one descriptor, else -1 in *MEMFD. */
@@ -507,9 +558,14 @@ static int use_reply(struct fastwake_channel *ch,
 int fw_shm_connect_continue(struct fastwake_channel *ch, char *reason)
 {
 	struct fw_shm_reply reply = { 0 };
-	int memfd, rc;
-	ssize_t n = receive_reply(ch->shm->fd, &reply, &memfd);
+	int memfd, rc = 0;
+	ssize_t n;
 
+	if (!ch->shm->connected)
+		rc = knock(ch->shm, reason);
+	if (rc != 0)
+		return rc;
+	n = receive_reply(ch->shm->fd, &reply, &memfd);
 	if (n == -EAGAIN || n == -EINTR)
 		return -EAGAIN;
 	if (n == (ssize_t)sizeof(reply))
