@@ -63,7 +63,8 @@ endif
 # (Debian's pg-bsd-indent) for the extension.
 INDENT_FLAGS = -bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 \
 	-l79 -lp -lpl -nip -npro -sac -tpg -ts4 -Upg_fastwake/typedefs.list
-CORE_FILES = $(wildcard core/include/*.h core/src/*.[ch] core/test/*.[ch])
+CORE_FILES = $(wildcard core/include/*.h core/src/*.[ch] core/test/*.[ch] \
+	core/fuzz/*.[ch])
 PG_FILES = $(wildcard pg_fastwake/*.[ch])
 
 indent:

@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "channel_cases.h"
+#include "hostile.h"
 #include "shm.h"
 
 #define SHM FASTWAKE_TRANSPORT_SHM
@@ -507,63 +507,9 @@ static void raw_announce(struct raw *r, uint64_t position)
 	fw_store_release(&r->ours->produced, position);
 }
 
-/* A good message at the beginning of the ring, then AT 192 whatever. */
-#define FIRST 100u
-#define AT    192u
-
 static void raw_first(struct raw *r)
 {
-	uint8_t payload[FIRST];
-
-	message_fill(payload, 1, FIRST);
-	fw_frame_build(r->to, 3, FW_FRAME_END, 0, payload, FIRST);
-}
-
-/* The first message arrives whole; then ERROR (0: nothing) and nothing more. */
-static const char *raw_outcome(struct raw *r, int error)
-{
-	uint32_t stream = 0;
-	ssize_t n;
-	void *p;
-
-	CHECK_IS(fastwake_channel_recv(r->ch, &stream, &p), FIRST);
-	CHECK(stream == 3 && message_good(p, 1, FIRST));
-	n = fastwake_channel_recv(r->ch, &stream, &p);
-	CHECK_IS(n, error != 0 ? error : -EAGAIN);
-	if (error == 0)
-		return NULL;
-	CHECK(fastwake_channel_reason(r->ch)[0] != '\0');
-	CHECK_IS(fastwake_channel_poll(r->ch), error);
-	CHECK_IS(fastwake_channel_send(r->ch, 0, "x", 1), error);
-	CHECK_IS(fastwake_channel_arm(r->ch), 1);
-	return NULL;
-}
-
-/* A frame of LENGTH bytes at AT with a field changed and the checksum right. */
-static void put_frame(struct raw *r, const struct fw_frame_header *header,
-		      uint32_t length)
-{
-	struct fw_frame_header h = *header;
-	uint8_t payload[RING / 4];
-
-	message_fill(payload, 2, sizeof(payload));
-	h.crc = 0;
-	h.crc = htole32(
-		fw_crc32c(fw_crc32c(0, &h, sizeof(h)), payload, length));
-	memcpy(r->to + AT, &h, sizeof(h));
-	memcpy(r->to + AT + sizeof(h), payload, length);
-}
-
-static struct fw_frame_header good_header(uint32_t length)
-{
-	return (struct fw_frame_header){
-		.magic = htole32(FW_FRAME_MAGIC),
-		.version = FW_FRAME_VERSION,
-		.flags = FW_FRAME_END,
-		.length = htole32(length),
-		.stream = htole32(3),
-		.position = htole64(AT),
-	};
+	put_first(r->to);
 }
 
 /* Every bit of header and payload, the checksum left as it was. */
@@ -579,10 +525,10 @@ static const char *case_frame_bits(uint32_t transport)
 		if (failed != NULL)
 			return failed;
 		raw_first(&r);
-		put_frame(&r, &header, 20);
+		put_lie(r.to, &header, 20);
 		r.to[AT + bit / 8] ^= (uint8_t)(1u << bit % 8);
 		raw_announce(&r, AT + 64);
-		failed = raw_outcome(&r, -EPROTO);
+		failed = outcome(r.ch, -EPROTO);
 		if (failed == NULL)
 			failed = raw_close(&r);
 		if (failed != NULL) {
@@ -593,77 +539,17 @@ static const char *case_frame_bits(uint32_t transport)
 	return NULL;
 }
 
-struct field {
-	const char *what;
-	struct fw_frame_header header;
-	uint32_t announced; /* bytes after AT */
-	int error;
-	const char *reason;
-};
-
-#define WITH(...)                                                     \
-	{                                                             \
-		.magic = FW_FRAME_MAGIC, .version = FW_FRAME_VERSION, \
-		.flags = FW_FRAME_END, .length = 20, .stream = 3,     \
-		.position = AT, __VA_ARGS__,                          \
-	}
-
-_Pragma("GCC diagnostic push")
-	_Pragma("GCC diagnostic ignored \"-Woverride-init\"")
-#ifdef __clang__
-		_Pragma("GCC diagnostic ignored \"-Winitializer-overrides\"")
-#endif
-	/* Lies in each field, with a checksum that agrees. */
-	static const struct field fields[] = {
-		{ "magic", WITH(.magic = 0), 64, -EPROTO, "not a frame" },
-		{ "version 0", WITH(.version = 0), 64, -EPROTO,
-		  "unknown version" },
-		{ "version 2", WITH(.version = 2), 64, -EPROTO,
-		  "unknown version" },
-		{ "flags", WITH(.flags = 0xff), 64, -EPROTO, "unknown flags" },
-		{ "reserved", WITH(.reserved = 1), 64, -EPROTO,
-		  "unknown flags" },
-		{ "reserved2", WITH(.reserved2 = 1u << 31), 64, -EPROTO,
-		  "unknown flags" },
-		{ "no length", WITH(.length = 0), 64, -EPROTO, "empty frame" },
-		{ "length beyond the announced", WITH(.length = 33), 64,
-		  -EPROTO, "longer than what was announced" },
-		{ "length beyond a fragment", WITH(.length = RING / 4),
-		  RING / 2, -EPROTO, "longer than what was announced" },
-		{ "length of all", WITH(.length = UINT32_MAX), 64, -EPROTO,
-		  "longer than what was announced" },
-		{ "length that wraps", WITH(.length = UINT32_MAX - 31), 64,
-		  -EPROTO, "longer than what was announced" },
-		{ "position of the past", WITH(.position = 0), 64, -EPROTO,
-		  "out of place" },
-		{ "position of the future", WITH(.position = AT + 64), 64,
-		  -EPROTO, "out of place" },
-		{ "position of the next round", WITH(.position = AT + RING), 64,
-		  -EPROTO, "out of place" },
-		{ "position of the end", WITH(.position = UINT64_MAX - 63), 64,
-		  -EPROTO, "out of place" },
-		{ "a message that does not end", WITH(.flags = 0), 64, 0, "" },
-	};
-_Pragma("GCC diagnostic pop")
-
-	static const char *lying_field(const struct field *f)
+static const char *lying_field(const struct field *f)
 {
-	uint32_t length = f->header.length < RING / 4 ? f->header.length : 20;
-	struct fw_frame_header header = f->header;
 	struct raw r;
 	const char *failed = raw_open(&r);
 
 	if (failed != NULL)
 		return failed;
-	/* The table is in the host's order. */
-	header.magic = htole32(header.magic);
-	header.length = htole32(header.length);
-	header.stream = htole32(header.stream);
-	header.position = htole64(header.position);
-	raw_first(&r);
-	put_frame(&r, &header, length);
+	put_first(r.to);
+	put_field(r.to, f);
 	raw_announce(&r, AT + f->announced);
-	failed = raw_outcome(&r, f->error);
+	failed = outcome(r.ch, f->error);
 	if (failed != NULL)
 		return failed;
 	if (strstr(fastwake_channel_reason(r.ch), f->reason) == NULL)
@@ -675,7 +561,7 @@ _Pragma("GCC diagnostic pop")
 static const char *case_fields(uint32_t transport)
 {
 	(void)transport;
-	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+	for (size_t i = 0; i < FIELDS; i++) {
 		const char *failed = lying_field(&fields[i]);
 
 		if (failed != NULL) {
@@ -748,7 +634,7 @@ static const char *position_lie(bool produced, uint64_t lie)
 		raw_announce(&r, lie);
 	else
 		fw_store_release(&r.ours->consumed, lie);
-	failed = raw_outcome(&r, -EPROTO);
+	failed = outcome(r.ch, -EPROTO);
 	if (failed == NULL &&
 	    strstr(fastwake_channel_reason(r.ch),
 		   produced ? "write position" : "read position") == NULL)
@@ -890,7 +776,7 @@ static const char *case_socket_noise(uint32_t transport)
 	}
 	raw_first(&r);
 	raw_announce(&r, AT);
-	failed = raw_outcome(&r, 0);
+	failed = outcome(r.ch, 0);
 	return failed != NULL ? failed : raw_close(&r);
 }
 
