@@ -273,6 +273,17 @@ forgotten('after damaged WAL');
 
 damaged_reply('damaged reply', 1);
 back_on_channel('after damaged reply');
+# The failure outlives the connection in the views of both sides.
+is(connection_value($primary, 'sender', 'fallbacks'),
+	'1', 'sender: fallbacks of that standby');
+like(connection_value($primary, 'sender', 'last_fallback_reason'),
+	qr/^$found_at$/, 'sender: and why');
+is(connection_value($standby, 'receiver', 'fallbacks'),
+	'2', 'receiver: fallbacks of both failures');
+like(
+	connection_value($standby, 'receiver', 'last_fallback_reason'),
+	qr/^at the primary: $found_at$/,
+	'receiver: and why');
 damaged_wal('damaged WAL again', 2);
 
 # A restart forgets everything at once.
