@@ -62,6 +62,9 @@
 #define REPLY_WRITE		1
 #define REPLY_FLUSH		9
 #define REPLY_REQUESTED 33
+/* 'k', end of WAL, time, reply requested; see WalSndKeepalive(). */
+#define KEEPALIVE_LEN	18
+#define KEEPALIVE_ASKS	17
 /* Replies are not held if the primary has heard nothing for so long. */
 #define SILENCE_NS		(UINT64CONST(1) * 1000000000)
 /* The longest a report of an apply is held, but for core's sleep of 100 ms. */
@@ -104,9 +107,11 @@ static FwBacklog backlog;
  * A report that the next report of a flush will contain, held until then: of a
  * write, which that flush follows at once, or of an apply, of which core makes
  * one per commit when it is idle otherwise.  Each saves a message and a wake-up
- * of the walsender per commit.  Not if the primary wants them promptly.
+ * of the walsender per commit.  Not if the primary wants them promptly, or has
+ * asked for a reply: its wal_sender_timeout may be about to end.
  */
 static bool prompt = false;		/* it does */
+static bool asked = false;		/* for one reply, in core's own words */
 static bool flush_follows = false;	/* core has been told to flush */
 static char held[REPLY_LEN];
 static int	held_len = 0;
@@ -142,7 +147,10 @@ send_reply(const char *buffer, int nbytes)
 		return;					/* receive() will report it */
 	replied = fastwake_now();
 	if (nbytes == REPLY_LEN && buffer[0] == 'r')
+	{
 		memcpy(&flushed, buffer + REPLY_FLUSH, sizeof(flushed));
+		asked = false;
+	}
 	rc = FwBacklogSend(&backlog, channel, stream, buffer, nbytes);
 	if (rc < 0)
 		broken = rc;
@@ -169,7 +177,7 @@ hold_time(const char *buffer, int nbytes, uint64 now)
 {
 	uint64		positions[2];	/* written, flushed */
 
-	if (prompt || nbytes != REPLY_LEN || buffer[0] != 'r' ||
+	if (prompt || asked || nbytes != REPLY_LEN || buffer[0] != 'r' ||
 		buffer[REPLY_REQUESTED] != 0 || now - replied > SILENCE_NS)
 		return 0;
 	memcpy(positions, buffer + REPLY_WRITE, sizeof(positions));
@@ -230,7 +238,7 @@ forget_connection(void)
 	broken = 0;
 	backlog.start = backlog.end = 0;
 	held_len = 0;
-	flush_follows = prompt = false;
+	flush_follows = prompt = asked = false;
 	replied = flushed = 0;
 }
 
@@ -474,6 +482,11 @@ take_message(char **buffer)
 			last_data = fastwake_now();
 			if (len > 1)
 			{
+				const char *message = buf;
+
+				if (message[0] == 'k' && len == KEEPALIVE_LEN &&
+					message[KEEPALIVE_ASKS] != 0)
+					asked = true;
 				*buffer = buf;
 				return (int) len;
 			}
