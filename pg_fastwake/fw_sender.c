@@ -45,6 +45,8 @@
 #include "replication/walsender_private.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "tcop/dest.h"
+#include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 
 /* At exit, sends are given this long to reach the standby's memory. */
@@ -252,11 +254,18 @@ mute_tcp(bool mute)
 	tcp_muted = mute;
 }
 
-/* Let sends and the end of the stream arrive before our memory goes away. */
+/*
+ * Let sends and the end of the stream arrive before our memory goes away.
+ *
+ * If core has given up on the standby (see WalSndShutdown()), what the ring has
+ * no room for is dropped, as core drops what is in its own buffer: a standby
+ * that comes back finds its slot free as early as it would in stock.
+ */
 static void
 flush_at_exit(void)
 {
 	uint64		end = fastwake_now() + (uint64) EXIT_FLUSH_MS * 1000000;
+	bool		gave_up = whereToSendOutput == DestNone;
 
 	while (broken == 0 && fastwake_now() < end)
 	{
@@ -269,7 +278,7 @@ flush_at_exit(void)
 		if (broken != 0)
 			break;
 		rc = fastwake_channel_flushed(channel);
-		if (rc < 0 || (rc == 1 && FwBacklogEmpty(&backlog)))
+		if (rc < 0 || (rc == 1 && (gave_up || FwBacklogEmpty(&backlog))))
 			break;
 		if (fastwake_channel_arm(channel) != 0)
 			continue;
