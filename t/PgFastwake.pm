@@ -18,8 +18,8 @@ use Test::More;
 
 our @EXPORT = qw(
   transport make_primary make_standby make_pair wait_streaming transport_of
-  is_transport primary_conninfo poll_log same_data connection_value
-  set_conf disconnect reconnect poll_output
+  is_transport is_hop primary_conninfo poll_log same_data connection_value
+  no_fallback set_conf disconnect reconnect poll_output
 );
 
 # The transport under test.
@@ -240,6 +240,51 @@ sub is_transport
 
 	note $node->name . ": $seen";
 	return like($seen, qr/^t\|/m, $what);
+}
+
+# The stream from one node to another uses that transport (the one under test by
+# default), as the views of both ends say: the sender's entry is that of the
+# walsender of the node DOWN, and not of another standby's.  A walsender that was
+# never asked for a channel has no entry: that is TCP too.
+sub is_hop
+{
+	my ($up, $down, $expected, $what) = @_;
+	$expected //= transport();
+	my $name = $down->name;
+	$what //= $up->name . " to $name";
+	my $seen = poll_output($up, <<"END", qr/^t\|/);
+SELECT coalesce(transport, 'tcp') = '$expected' AND
+  ('$expected' = 'tcp' OR sent_bytes > 0 AND received_bytes > 0), r.pid,
+  transport, device, local_address, address, qp_num, qp_state, sent_bytes,
+  received_bytes, last_fallback_reason
+  FROM pg_stat_replication r LEFT JOIN pg_stat_fastwake_replication f
+    ON r.pid = f.pid AND role = 'sender'
+  WHERE r.application_name = '$name' AND r.state = 'streaming'
+END
+
+	note "$what, sender: $seen";
+	like($seen, qr/^t\|/, "$what: sent over $expected");
+	return if $expected eq 'tcp';
+	$seen = poll_output($down, <<"END", qr/^t\|/);
+SELECT transport = '$expected' AND sent_bytes > 0 AND received_bytes > 0, r.pid,
+  transport, device, local_address, address, qp_num, qp_state, sent_bytes,
+  received_bytes, last_fallback_reason
+  FROM pg_stat_wal_receiver r JOIN pg_stat_fastwake_replication f
+    ON r.pid = f.pid AND role = 'receiver'
+END
+	note "$what, receiver: $seen";
+	return like($seen, qr/^t\|/, "$what: received over $expected");
+}
+
+# No stream of this node has ever gone to TCP, or failed on a channel.
+sub no_fallback
+{
+	my ($node) = @_;
+	return is(
+		$node->safe_psql('postgres',
+			'SELECT fallbacks, failures, last_fallback_reason FROM pg_stat_fastwake'),
+		'0|0|',
+		$node->name . ': no fallback');
 }
 
 # Wait until the node's log, from byte OFFSET on, matches.
