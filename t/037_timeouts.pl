@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: PostgreSQL
+#
+# wal_sender_timeout and wal_receiver_timeout on a channel, compared with those on
+# TCP without the extension: the same line in the log, as long after the last word
+# of the other side; and no timeout while the other side lives.
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib $FindBin::RealBin;
+use Faults;
+use PgFastwake;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $rows = 'SELECT run, client, count(*), sum(id) FROM acked '
+  . 'GROUP BY 1, 2 ORDER BY 1, 2';
+my $timeout = patience(2);
+# Core's walreceiver looks every 100 ms.
+my $tolerance = patience(0.4);
+
+my $TIMED_OUT = qr/terminating wal(?:sender process due to replication|receiver due to) timeout/;
+
+my $primary = make_primary('primary', conf => fault_conf() . <<'END');
+synchronous_commit = on
+wal_sender_timeout = 0
+END
+$primary->start;
+$primary->safe_psql('postgres', 'CREATE EXTENSION pg_fastwake');
+create_rows($primary);
+my %standbys;
+foreach my $name (qw(plain fast))
+{
+	my $node = make_standby($primary, $name,
+		preload => $name eq 'fast',
+		conf => fault_conf() . "wal_receiver_timeout = 0\n");
+	$node->start;
+	wait_streaming($primary, $name);
+	$standbys{$name} = $node;
+}
+
+sub check_hops
+{
+	my ($when) = @_;
+
+	is_hop($primary, $standbys{plain}, 'tcp', "$when, TCP");
+	is_hop($primary, $standbys{fast}, undef, "$when, channel");
+	return;
+}
+
+# Time of the line in the log, as seconds since the epoch.
+sub time_of_line
+{
+	my ($node, $regex, $offset) = @_;
+
+	poll_log($node, $regex, $offset) or return;
+	my ($line) = grep { $_ =~ $regex } split /\n/,
+	  substr(slurp_file($node->logfile), $offset);
+	my ($stamp) = $line =~ /^(\S+ \S+ \S+) / or die "no time in $line";
+	note $line;
+	return $primary->safe_psql('postgres',
+		"SELECT extract(epoch FROM '$stamp'::timestamptz)");
+}
+
+# How long after its peer's last word does the process give up?  WHO: who has the
+# timeout, and which of its settings that is.
+sub silence
+{
+	my ($who, $name, $when) = @_;
+	my $standby = $standbys{$name};
+	my $sender = sender_pid($primary, $name);
+	my $receiver = receiver_pid($standby);
+	my ($node, $frozen, $view, $column) =
+	  $who eq 'wal_sender'
+	  ? ($primary, $receiver, 'pg_stat_replication', 'reply_time')
+	  : ($standby, $sender, 'pg_stat_wal_receiver', 'last_msg_receipt_time');
+	my $offset = -s $node->logfile;
+
+	stop_process($frozen);
+	my $word = $node->safe_psql('postgres',
+		"SELECT extract(epoch FROM $column) FROM $view WHERE pid IN ($sender, $receiver)");
+	my $end = time_of_line($node, $TIMED_OUT, $offset);
+	kill 'CONT', $frozen;
+	ok(defined $end, "$when, $name: $who gives up") or return 0;
+	ok(poll_until(sub { process_gone($who eq 'wal_sender' ? $sender : $receiver) }),
+		"$when, $name: its process ends");
+	cmp_ok(
+		abs($end - $word - $timeout), '<', $tolerance,
+		sprintf '%s, %s: %s, %.2f s after the last word of its peer',
+		$when, $name, $who, $end - $word);
+	wait_streaming($primary, $name);
+	return;
+}
+
+foreach my $who (qw(wal_sender wal_receiver))
+{
+	my @nodes = $who eq 'wal_sender' ? $primary : values %standbys;
+
+	set_timeout("${who}_timeout", "${timeout}s", @nodes);
+	silence($who, $_, 'idle') foreach qw(plain fast);
+	my $load = start_rows($primary, 2);
+	ok(wait_rows($primary, 50), 'rows are committed');
+	silence($who, $_, 'load') foreach qw(plain fast);
+	stop_rows($load);
+	set_timeout("${who}_timeout", 0, @nodes);
+	check_hops("after ${who}_timeout");
+}
+
+# Change a setting in the file, and wait until a new process would have it.
+sub set_timeout
+{
+	my ($name, $value, @nodes) = @_;
+
+	foreach my $node (@nodes)
+	{
+		$node->append_conf('postgresql.conf', "$name = $value");
+		$node->reload;
+	}
+	foreach my $node (@nodes)
+	{
+		$node->poll_query_until('postgres',
+			"SELECT current_setting('$name') = '$value'")
+		  or die "$name is not set";
+	}
+	return;
+}
+
+# ---- none without a reason ----
+
+my $short = patience(1);
+my @pids = (sender_pid($primary, 'fast'), receiver_pid($standbys{fast}));
+my %offsets = map { $_->name => -s $_->logfile } $primary, $standbys{fast};
+set_timeout('wal_sender_timeout', "${short}s", $primary);
+set_timeout('wal_receiver_timeout', "${short}s", $standbys{fast});
+
+sub nobody_gives_up
+{
+	my ($when) = @_;
+
+	unlike(substr(slurp_file($_->logfile), $offsets{ $_->name }),
+		$TIMED_OUT, "$when: no timeout in the log of " . $_->name)
+	  foreach $primary, $standbys{fast};
+	is_deeply([ sender_pid($primary, 'fast'), receiver_pid($standbys{fast}) ],
+		\@pids, "$when: same processes");
+	return;
+}
+
+# Half of the timeout after the last reply the walsender asks for one.
+my $asked = connection_value($primary, 'sender', 'sent_messages');
+my $seconds = seconds_of(
+	sub {
+		ok( $primary->poll_query_until(
+				'postgres',
+				"SELECT sent_messages >= $asked + 8 FROM pg_fastwake_replication() "
+				  . "WHERE role = 'sender'"),
+			'idle: replies are asked for');
+	});
+cmp_ok($seconds, '>', 2 * $short, sprintf 'over %.1f s', $seconds);
+nobody_gives_up('idle');
+
+my $load = start_rows($primary, 4);
+my $end = time + 3 * $short;
+wait_rows($primary, 100) or die 'no rows' while time < $end;
+stop_rows($load);
+nobody_gives_up('load');
+check_hops('at the end');
+foreach my $name (qw(plain fast))
+{
+	same_data($primary, $standbys{$name}, $rows, "same rows on $name");
+	no_row_lost($standbys{$name}, $name);
+}
+no_fallback($standbys{fast});
+
+done_testing();
