@@ -614,14 +614,23 @@ wait_memory(void)
 	return woken;
 }
 
-/* Nothing more now.  True if core may sleep on *WAIT_FD. */
+/*
+ * Nothing more now.  True if core may sleep on *WAIT_FD.
+ *
+ * The look before arming takes the event that has ended the sleep before.  One
+ * that brought no message (the completion of a reply, say) would otherwise leave
+ * the descriptor readable, and core would go round without a sleep until
+ * the next message.
+ */
 static bool
 arm_for_core(pgsocket *wait_fd)
 {
 	int			rc;
 
 	*wait_fd = wait_set;
-	rc = fastwake_channel_arm(channel);
+	rc = fastwake_channel_poll(channel);
+	if (rc >= 0)
+		rc = (rc & FwBacklogEvents(&backlog)) ? 1 : fastwake_channel_arm(channel);
 	if (rc < 0)
 		broken = rc;
 	if (rc != 0)

@@ -366,6 +366,22 @@ END
 my $sent = connection($primary, 'sender')->{sent_bytes};
 cmp_ok($sent, '>=', $row{sender}{sent_bytes}, 'a connection\'s bytes go on');
 
+# ---- idle ----
+
+# Core looks round ten times a second, and a status report goes out every second,
+# whose completion is an event that brings nothing.
+{
+	my $seconds = 4;
+
+	sleep 1.5;
+	value($standby, 'SELECT pg_fastwake_reset()');
+	my $started = time;
+	sleep $seconds;
+	my ($waits) = split /\|/, waits_of($standby, 'walreceiver');
+	my $most = 30 * (time - $started);
+	cmp_ok($waits, '<', $most, "an idle walreceiver sleeps: $waits waits in $seconds s");
+}
+
 # ---- rows come and go ----
 
 my $old = disconnect($primary, 'standby');
