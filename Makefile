@@ -3,6 +3,7 @@
 # pg_fastwake: library, extension, demo, tests.
 #
 #	make				library and extension
+#	make kmod			[KDIR=/lib/modules/.../build] -> kmod/fastwake.ko
 #	make install		[PREFIX=/usr/local] [DESTDIR=] [PG_CONFIG=pg_config]
 #	make demo			[LAB=1]
 #	make test
@@ -57,7 +58,16 @@ install-core: core
 clean: clean-core
 clean-core:
 	$(CORE_MAKE) clean
+clean: clean-kmod
 endif
+
+# The module needs neither PostgreSQL nor the library.
+KMOD_MAKE = env -u CFLAGS -u CPPFLAGS -u LDFLAGS $(MAKE) -C kmod
+
+kmod:
+	$(KMOD_MAKE) all
+clean-kmod:
+	$(KMOD_MAKE) clean
 
 # The project's own formatting: clang-format for the library, what pgindent runs
 # (Debian's pg-bsd-indent) for the extension.
@@ -65,16 +75,19 @@ INDENT_FLAGS = -bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 
 	-l79 -lp -lpl -nip -npro -sac -tpg -ts4 -Upg_fastwake/typedefs.list
 CORE_FILES = $(wildcard core/include/*.h core/src/*.[ch] core/test/*.[ch] \
 	core/fuzz/*.[ch])
+# trace.h is written in the form that the kernel's macros ask for.
+KMOD_FILES = $(filter-out kmod/trace.h kmod/fastwake.mod.c, \
+	$(wildcard kmod/*.[ch] kmod/uapi/*.h kmod/test/*.[ch]))
 PG_FILES = $(wildcard pg_fastwake/*.[ch])
 
 indent:
-	clang-format -i $(CORE_FILES)
+	clang-format -i $(CORE_FILES) $(KMOD_FILES)
 	for f in $(PG_FILES); do \
 		pg_bsd_indent $(INDENT_FLAGS) <$$f >$$f.new && \
 			{ cmp -s $$f $$f.new || cp $$f.new $$f; } && rm $$f.new || exit; \
 	done
 indent-check:
-	clang-format --dry-run -Werror $(CORE_FILES)
+	clang-format --dry-run -Werror $(CORE_FILES) $(KMOD_FILES)
 	for f in $(PG_FILES); do \
 		pg_bsd_indent $(INDENT_FLAGS) <$$f | diff -u $$f - || exit; \
 	done
@@ -85,4 +98,4 @@ demo:
 test:
 	t/run
 
-.PHONY: core install-core clean-core indent indent-check demo test
+.PHONY: core install-core clean-core kmod clean-kmod indent indent-check demo test

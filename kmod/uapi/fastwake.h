@@ -86,7 +86,8 @@
 #define FASTWAKE_IOC_TEST_EVENT _IO(FASTWAKE_IOC_TYPE, 0x40)
 
 /* Bits of fastwake_ioc_query.out_features. */
-#define FASTWAKE_FEATURE_TEST_EVENT (1ull << 0) /* parameter test_events is set */
+#define FASTWAKE_FEATURE_TEST_EVENT \
+	(1ull << 0) /* parameter test_events is set */
 #define FASTWAKE_FEATURE_DISPATCHER (1ull << 1) /* idle cores have a scanner */
 #define FASTWAKE_FEATURE_BACKSTOP   (1ull << 2) /* busy cores have one */
 
@@ -279,7 +280,7 @@ struct fastwake_ioc_wait {
 };
 
 /* What WAIT and SWITCH return. */
-#define FASTWAKE_WAIT_INDEX(ret) ((ret) & 0xff)
+#define FASTWAKE_WAIT_INDEX(ret) ((ret)&0xff)
 #define FASTWAKE_WAIT_SLEPT	 0x100 /* the thread gave up its core meanwhile */
 
 /**

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * compat.h - all that differs between kernel versions (6.1 to 6.12).
+ */
+#ifndef FW_COMPAT_H
+#define FW_COMPAT_H
+
+#include <linux/eventfd.h>
+#include <linux/hrtimer.h>
+#include <linux/mm.h>
+#include <linux/version.h>
+
+static inline long fw_pin_user_pages(unsigned long start, unsigned long n,
+				     unsigned int flags, struct page **pages)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+	return pin_user_pages(start, n, flags, pages, NULL);
+#else
+	return pin_user_pages(start, n, flags, pages);
+#endif
+}
+
+static inline void fw_vm_flags_change(struct vm_area_struct *vma,
+				      unsigned long set, unsigned long clear)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+	vma->vm_flags = (vma->vm_flags | set) & ~clear;
+#else
+	vm_flags_mod(vma, set, clear);
+#endif
+}
+
+static inline void fw_eventfd_signal(struct eventfd_ctx *ctx)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+	eventfd_signal(ctx, 1);
+#else
+	eventfd_signal(ctx);
+#endif
+}
+
+static inline void
+fw_hrtimer_setup(struct hrtimer *timer,
+		 enum hrtimer_restart (*function)(struct hrtimer *),
+		 clockid_t clock, enum hrtimer_mode mode)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+	hrtimer_init(timer, clock, mode);
+	timer->function = function;
+#else
+	hrtimer_setup(timer, function, clock, mode);
+#endif
+}
+
+/*
+ * With EEVDF (6.6) and delayed dequeue (6.12) tasks that sleep may still be
+ * counted as running, until the scheduler comes across them.
+ */
+#define FW_DELAYED_DEQUEUE (LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0))
+
+#endif /* FW_COMPAT_H */

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * fw.h - what the files of the module share.  README.md has the protocol and its
+ * proofs.
+ *
+ * Locking, outermost first:
+ *
+ *	fw_domain.lock	mutex: registering, pinning, and their ends
+ *	fw_core.lock	raw spinlock: the poll set of a core, whether its backstop
+ *			is armed.  Taken with interrupts on: the backstop, which
+ *			runs in an interrupt, only tries.  The scheduler's locks
+ *			and the timers' nest inside.
+ *
+ * WAIT and WAKE take no domain lock: they find waiters and regions under RCU.
+ */
+#ifndef FW_H
+#define FW_H
+
+#include <linux/atomic.h>
+#include <linux/completion.h>
+#include <linux/fs.h>
+#include <linux/hrtimer.h>
+#include <linux/list.h>
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/percpu-refcount.h>
+#include <linux/percpu.h>
+#include <linux/sched.h>
+#include <linux/sched/stat.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
+
+#include "uapi/fastwake.h"
+
+/* ---- main.c ---- */
+
+struct fw_events;
+
+struct fw_domain {
+	struct mutex lock;
+	struct xarray waiters; /* struct fw_waiter, by number */
+	struct xarray regions; /* struct fw_region, by number */
+	u32 waiters_max;
+	u32 regions_max;
+	u32 nr_regions; /* under lock */
+	u32 *where;	/* of each waiter: see FASTWAKE_MMAP_WAITERS */
+	struct fw_events *events;
+};
+
+extern unsigned int fw_budget_max_us;
+extern unsigned int fw_backstop_us;
+extern unsigned int fw_core_watches;
+extern bool fw_use_dispatcher;
+extern bool fw_use_nohz_full;
+extern bool fw_test_events;
+
+/* ---- region.c ---- */
+
+#define FASTWAKE_REGION_SIZE_MAX (1ull << 30)
+
+/*
+ * Pinned pages.  The table of the domain holds one reference, each watch of a
+ * thread in WAIT and each test event that is due another; the last one to go
+ * unpins.
+ */
+struct fw_region {
+	struct percpu_ref ref;
+	u32 id;
+	unsigned long npages;
+	struct page **pages;
+	struct mm_struct *mm; /* whom the pages are charged to */
+	struct completion unpinned;
+	refcount_t users; /* of this structure: the pages, an UNPIN */
+	struct work_struct release;
+	struct rcu_head rcu;
+};
+
+int fw_region_init(void);
+void fw_region_exit(void);
+int fw_pin(struct fw_domain *d, struct fastwake_ioc_pin *arg);
+int fw_unpin(struct fw_domain *d, u32 id);
+void fw_unpin_all(struct fw_domain *d);
+struct fw_region *fw_region_get(struct fw_domain *d, u32 id);
+
+static inline void fw_region_put(struct fw_region *r)
+{
+	percpu_ref_put(&r->ref);
+}
+
+/* UNPIN has begun: whoever watches the region has to leave. */
+static inline bool fw_region_dying(struct fw_region *r)
+{
+	return percpu_ref_is_dying(&r->ref);
+}
+
+/*
+ * The kernel's address of a word, NULL if it is not inside or not aligned.  The
+ * word lies in one page since it is aligned.
+ */
+static inline void *fw_region_word(const struct fw_region *r, u64 offset,
+				   u32 size)
+{
+	if (offset >= (u64)r->npages << PAGE_SHIFT || (offset & (size - 1)))
+		return NULL;
+	return page_address(r->pages[offset >> PAGE_SHIFT]) +
+	       offset_in_page(offset);
+}
+
+/* ---- pollset.c: a watch as scanners see it ---- */
+
+#define FW_OP_64 1 /* an 8-byte word */
+#define FW_OP_EQ 2 /* else NE, both after masking */
+#define FW_OP_GE 4 /* 8-byte words only */
+
+struct fw_watch {
+	const void *word;
+	u64 operand;
+	u64 mask;
+	u32 op;
+	u32 index; /* in its waiter */
+};
+
+/*
+ * The word is written by user space and devices: read once, and only compared.
+ * When it holds, what was written before it is visible to whoever goes on: the
+ * barrier is paid for then only.
+ */
+static __always_inline bool fw_holds(const void *word, u32 op, u64 operand,
+				     u64 mask)
+{
+	bool holds;
+	u64 v;
+
+	if (op & FW_OP_64)
+		v = READ_ONCE(*(const u64 *)word);
+	else
+		v = READ_ONCE(*(const u32 *)word);
+	v &= mask;
+	if (op & FW_OP_GE)
+		holds = v >= operand;
+	else
+		holds = (v == operand) == !!(op & FW_OP_EQ);
+	if (holds)
+		smp_acquire__after_ctrl_dep();
+	return holds;
+}
+
+struct fw_entry {
+	struct fw_watch watch;
+	struct fw_waiter *waiter;
+};
+
+/* ---- waiter.c ---- */
+
+/* Reasons to leave, beside an own word; bits of fw_waiter.event. */
+#define FW_EVENT_WOKEN	1 /* WAKE, SWITCH */
+#define FW_EVENT_REGION 2 /* some region of the domain is going away */
+
+/* Outcomes of a wait that are neither an index nor an errno. */
+#define FW_PENDING (-4096) /* none yet */
+#define FW_EXPIRED (-4097) /* the budget or the deadline is over */
+#define FW_BLOCK   (-4098) /* the core is wanted by others: sleep */
+#define FW_AGAIN   (-4099) /* begin anew: the core goes down, or spurious */
+
+struct fw_waiter {
+	/* Fixed from REGISTER on. */
+	u32 id;
+	u32 *where;
+	struct task_struct *task; /* referenced until an RCU period after */
+
+	/* The thread's own, inside WAIT. */
+	u32 nr;
+	struct fw_watch watch[FASTWAKE_IOC_WATCHES_MAX];
+	struct fw_region *region[FASTWAKE_IOC_WATCHES_MAX];
+	u64 expires_ns;
+
+	/* Under the lock of ->core, which only the thread itself changes. */
+	struct fw_core *core;
+	bool queued;
+	u32 pos[FASTWAKE_IOC_WATCHES_MAX]; /* of the entries in ->core */
+	struct list_head link;		   /* in ->core->waiters */
+
+	/* Written by whoever takes it out of the set; then it wakes the task. */
+	int result;
+	u64 woken_ns; /* for the tracepoint */
+
+	/* Written by wakers. */
+	atomic_t event;
+	bool waiting; /* announced: inside WAIT */
+
+	struct rcu_head rcu;
+};
+
+int fw_register(struct fw_domain *d, u32 *id);
+int fw_unregister(struct fw_domain *d, u32 id);
+void fw_unregister_gone(struct fw_domain *d);
+void fw_unregister_all(struct fw_domain *d);
+struct fw_waiter *fw_waiter_find(struct fw_domain *d, u32 id);
+int fw_wake_waiter(struct fw_waiter *w, int event);
+void fw_wake_all(struct fw_domain *d, int event);
+long fw_wake(struct fw_domain *d, u32 id);
+
+/* ---- wait.c ---- */
+
+long fw_wait(struct fw_domain *d, void __user *arg, bool to_other);
+
+/* ---- pollset.c ---- */
+
+struct fw_core {
+	raw_spinlock_t lock;
+	bool online;	     /* may waiters block here? */
+	bool backstop_armed; /* its timer runs, or is about to look */
+	u32 nr;		     /* entries */
+	u32 cursor;	     /* where the next look begins */
+	u32 nr_waiters;
+	u64 next_expiry_ns; /* not later than that of any waiter */
+	struct fw_entry *entries;
+	struct list_head waiters;
+	struct fastwake_core *stats;
+
+	bool scanned; /* this core has dispatcher and backstop */
+	int cpu;
+	bool dispatcher_asleep;
+	bool elect; /* the dispatcher kept a waiter from spinning */
+	struct task_struct *dispatcher;
+	struct hrtimer backstop;
+	u64 backstop_ns; /* its period now */
+};
+
+DECLARE_PER_CPU(struct fw_core, fw_cores);
+
+/*
+ * Alone: nothing else wants this core.  Of the tasks that the scheduler has
+ * counted since, need_resched() tells.
+ */
+static inline bool fw_alone(void)
+{
+	return single_task_running() && !need_resched();
+}
+
+int fw_pollset_init(void);
+void fw_pollset_exit(void);
+int fw_pollset_add(struct fw_core *core, struct fw_waiter *w);
+void fw_pollset_leave(struct fw_waiter *w);
+struct fw_waiter *fw_pollset_scan(struct fw_core *core, u32 *left);
+struct fw_waiter *fw_pollset_expire(struct fw_core *core, u64 now_ns);
+struct fw_waiter *fw_pollset_evict(struct fw_core *core);
+struct fw_waiter *fw_pollset_elect(struct fw_core *core);
+
+/* ---- dispatcher.c ---- */
+
+int fw_dispatcher_start(struct fw_core *core);
+void fw_dispatcher_stop(struct fw_core *core);
+
+/* Barrier: README.md, "enqueue and dispatcher". */
+static inline void fw_dispatcher_wake(struct fw_core *core)
+{
+	smp_mb();
+	if (READ_ONCE(core->dispatcher_asleep))
+		wake_up_process(core->dispatcher);
+}
+
+/* ---- backstop.c ---- */
+
+void fw_backstop_init(struct fw_core *core);
+void fw_backstop_arm(struct fw_core *core);
+void fw_backstop_take_over(struct fw_core *core);
+
+/* ---- hotplug.c ---- */
+
+int fw_hotplug_init(void);
+void fw_hotplug_exit(void);
+
+/* ---- stats.c ---- */
+
+int fw_stats_init(void);
+void fw_stats_exit(void);
+int fw_stats_mmap(struct vm_area_struct *vma);
+struct fastwake_core *fw_stats_of(int cpu);
+
+#define FW_CORE_STRIDE 256
+
+/* One instruction on x86: an interrupt never falls in between. */
+#define fw_count(core, counter) fw_count_in(&(core)->stats->counter)
+
+#ifdef CONFIG_X86_64
+static __always_inline void fw_count_in(__u64 *counter)
+{
+	asm volatile("incq %0" : "+m"(*counter));
+}
+#else
+static __always_inline void fw_count_in(__u64 *counter)
+{
+	atomic64_inc((atomic64_t *)counter);
+}
+#endif
+
+/* ---- test_event.c ---- */
+
+int fw_test_event(struct fw_domain *d, struct fastwake_ioc_test_event *arg);
+void fw_test_events_free(struct fw_domain *d);
+
+#endif /* FW_H */

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * waiter.c - the slot of a thread: taking it, giving it back, waking it.
+ *
+ * Locking: the table of a domain changes under its mutex, and is read under
+ * RCU.  A waiter, and its reference to the task, last one RCU period longer than
+ * its place in the table, so wakers need RCU only, and may wake a task that has
+ * just left: at worst it is woken for nothing.
+ */
+#include <linux/mm.h>
+#include <linux/sched/task.h>
+#include <linux/slab.h>
+
+#include "fw.h"
+
+static void fw_waiter_free_rcu(struct rcu_head *rcu)
+{
+	struct fw_waiter *w = container_of(rcu, struct fw_waiter, rcu);
+
+	put_task_struct(w->task);
+	kfree(w);
+}
+
+static void fw_waiter_remove(struct fw_domain *d, struct fw_waiter *w)
+{
+	lockdep_assert_held(&d->lock);
+	xa_erase(&d->waiters, w->id);
+	call_rcu(&w->rcu, fw_waiter_free_rcu);
+}
+
+/*
+ * A task that exits has left WAIT long ago, and will not come back.  Modules are
+ * not told of exits, so slots are collected when they are needed, and by
+ * fw_unregister_gone().
+ */
+static bool fw_waiter_exiting(const struct fw_waiter *w)
+{
+	return READ_ONCE(w->task->flags) & PF_EXITING;
+}
+
+static void fw_unregister_if(struct fw_domain *d, const struct task_struct *own)
+{
+	struct fw_waiter *w;
+	unsigned long id;
+
+	mutex_lock(&d->lock);
+	xa_for_each(&d->waiters, id,
+		    w) if (w->task == own || fw_waiter_exiting(w))
+		fw_waiter_remove(d, w);
+	mutex_unlock(&d->lock);
+}
+
+void fw_unregister_gone(struct fw_domain *d)
+{
+	if (!xa_empty(&d->waiters))
+		fw_unregister_if(d, current);
+}
+
+void fw_unregister_all(struct fw_domain *d)
+{
+	struct fw_waiter *w;
+	unsigned long id;
+
+	mutex_lock(&d->lock);
+	xa_for_each(&d->waiters, id, w) fw_waiter_remove(d, w);
+	mutex_unlock(&d->lock);
+}
+
+static struct fw_waiter *fw_waiter_alloc(void)
+{
+	struct fw_waiter *w = kzalloc(sizeof(*w), GFP_KERNEL_ACCOUNT);
+
+	if (!w)
+		return NULL;
+	w->task = get_task_struct(current);
+	INIT_LIST_HEAD(&w->link);
+	return w;
+}
+
+static int fw_waiter_insert_at(struct fw_domain *d, struct fw_waiter *w, u32 id)
+{
+	struct fw_waiter *old;
+
+	if (id >= d->waiters_max)
+		return -EINVAL;
+	old = xa_load(&d->waiters, id);
+	if (old && !fw_waiter_exiting(old))
+		return -EBUSY;
+	if (old)
+		fw_waiter_remove(d, old);
+	w->id = id;
+	w->where = &d->where[id];
+	return xa_insert(&d->waiters, id, w, GFP_KERNEL_ACCOUNT);
+}
+
+/* The number is written into W before others can find W by it. */
+static int fw_waiter_insert_anywhere(struct fw_domain *d, struct fw_waiter *w)
+{
+	int ret;
+
+	ret = xa_alloc(&d->waiters, &w->id, NULL,
+		       XA_LIMIT(0, d->waiters_max - 1), GFP_KERNEL_ACCOUNT);
+	if (ret)
+		return ret == -EBUSY ? -ENOSPC : ret;
+	w->where = &d->where[w->id];
+	return xa_err(xa_store(&d->waiters, w->id, w, GFP_KERNEL_ACCOUNT));
+}
+
+static int fw_waiter_insert(struct fw_domain *d, struct fw_waiter *w, u32 id)
+{
+	int ret;
+
+	mutex_lock(&d->lock);
+	if (id == FASTWAKE_WAITER_NONE)
+		ret = fw_waiter_insert_anywhere(d, w);
+	else
+		ret = fw_waiter_insert_at(d, w, id);
+	mutex_unlock(&d->lock);
+	return ret;
+}
+
+int fw_register(struct fw_domain *d, u32 *id)
+{
+	struct fw_waiter *w = fw_waiter_alloc();
+	int ret;
+
+	if (!w)
+		return -ENOMEM;
+	ret = fw_waiter_insert(d, w, *id);
+	if (ret == -ENOSPC) {
+		fw_unregister_if(d, NULL);
+		ret = fw_waiter_insert(d, w, *id);
+	}
+	if (ret) {
+		put_task_struct(w->task);
+		kfree(w);
+		return ret;
+	}
+	*id = w->id;
+	return 0;
+}
+
+int fw_unregister(struct fw_domain *d, u32 id)
+{
+	struct fw_waiter *w;
+	int ret = 0;
+
+	mutex_lock(&d->lock);
+	w = xa_load(&d->waiters, id);
+	if (!w)
+		ret = -ENOENT;
+	else if (w->task != current)
+		ret = -EPERM;
+	else
+		fw_waiter_remove(d, w);
+	mutex_unlock(&d->lock);
+	return ret;
+}
+
+/* Under RCU, or if it is the caller's own. */
+struct fw_waiter *fw_waiter_find(struct fw_domain *d, u32 id)
+{
+	return xa_load(&d->waiters, id);
+}
+
+/*
+ * Tell a waiter, if it is announced; returns whether.  Barriers: README.md,
+ * "announce and wake".  In any context; under RCU.
+ */
+int fw_wake_waiter(struct fw_waiter *w, int event)
+{
+	smp_mb(); /* the caller's store, then the announcement */
+	if (!READ_ONCE(w->waiting))
+		return 0;
+	atomic_or(event, &w->event);
+	wake_up_process(w->task); /* a full barrier, also if it is awake */
+	return 1;
+}
+
+void fw_wake_all(struct fw_domain *d, int event)
+{
+	struct fw_waiter *w;
+	unsigned long id;
+
+	rcu_read_lock();
+	xa_for_each(&d->waiters, id, w) fw_wake_waiter(w, event);
+	rcu_read_unlock();
+}
+
+long fw_wake(struct fw_domain *d, u32 id)
+{
+	struct fw_waiter *w;
+	long ret = -ENOENT;
+
+	rcu_read_lock();
+	w = fw_waiter_find(d, id);
+	if (w) {
+		ret = fw_wake_waiter(w, FW_EVENT_WOKEN);
+		if (ret)
+			fw_count(raw_cpu_ptr(&fw_cores), wakes);
+	}
+	rcu_read_unlock();
+	return ret;
+}
