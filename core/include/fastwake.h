@@ -236,7 +236,8 @@ int fastwake_listener_endpoint(const struct fastwake_listener *listener,
 /* Descriptor that is readable when fastwake_accept() may make progress. */
 int fastwake_listener_fd(const struct fastwake_listener *listener);
 /*
- * Accept the one connection that presents the token; others are refused.
+ * Accept the one connection that presents the token; others are refused, however
+ * many there are: REASON then says so, also on success.
  * -EAGAIN: nothing yet, wait for the descriptor.  On success the channel is
  * independent of the listener.  Any other error: the listener is useless.
  */

@@ -429,7 +429,8 @@ static const char *case_flood(uint32_t transport)
 	CHECK(strstr(last_reason, "refused process") != NULL);
 	tap_diag("%llu calls, the longest %.1f ms; %s",
 		 (unsigned long long)calls, (double)longest / 1e6, last_reason);
-	CHECK(longest < SECOND / 2);
+	/* Not that of a call that handles them as they come. */
+	CHECK(longest < 2 * SECOND);
 	failed = victim_end(&v);
 	for (int i = 0; i < 3; i++) {
 		kill(pids[i], SIGKILL);
