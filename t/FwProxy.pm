@@ -45,7 +45,8 @@ sub port
 
 # What happens to the next endpoints: none, wrong (token), replay (the token
 # of the endpoint before), blackhole (an address where nobody answers), mute
-# (the endpoint is not passed on).
+# (the endpoint is not passed on), flood (passed on when an attack on it has
+# begun, see attack()).
 sub mode
 {
 	my ($self, $mode) = @_;
@@ -71,6 +72,45 @@ sub open_blackhole
 	  or die "cannot make a silent socket: $!";
 }
 
+# What mode flood runs, as PROGRAM flood ADDRESS SECONDS; it says "started".
+sub attack
+{
+	my ($self, $program, $seconds) = @_;
+
+	PostgreSQL::Test::Utils::append_to_file("$self->{dir}/attack",
+		"$program\n$seconds\n");
+	return;
+}
+
+# All that the attacks have said so far.
+sub attacks
+{
+	my ($self) = @_;
+
+	return join '', map { slurp_file($_) } glob "$self->{dir}/attack.log.*";
+}
+
+sub start_attack
+{
+	my ($self, $text) = @_;
+	my ($program, $seconds) = split /\n/, slurp_file("$self->{dir}/attack");
+	my ($where) = $text =~ /(?:shm=\@|rdma=)([0-9a-z.:-]+)/ or die 'no address';
+	my $log = "$self->{dir}/attack.log." . ++$self->{attacks};
+	my $pid = fork() // die "cannot fork: $!";
+
+	if ($pid == 0)
+	{
+		open STDOUT, '>', $log or POSIX::_exit(1);
+		exec $program, 'flood', $where, $seconds or POSIX::_exit(1);
+	}
+	foreach (1 .. 200)
+	{
+		last if -s $log;
+		select undef, undef, undef, 0.01;
+	}
+	return;
+}
+
 # Replacements have the length of the original: the message's stays true.
 sub rewrite
 {
@@ -92,6 +132,10 @@ sub rewrite
 	{
 		die 'no earlier token' if $old eq $token;
 		$text =~ s/$token/$old/;
+	}
+	elsif ($mode eq 'flood')
+	{
+		$self->start_attack($text);
 	}
 	elsif ($mode eq 'mute')
 	{

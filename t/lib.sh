@@ -21,7 +21,7 @@ prove_as_postgres()
         PG_REGRESS="$pgxs_dir/src/test/regress/pg_regress" \
         FW_DESTDIR="$work/inst" FW_PKGLIBDIR="$pg_lib" \
         FW_TRANSPORT="$FW_TRANSPORT" FW_TEMPLATE="${FW_TEMPLATE-}" \
-        FW_LINK_CTL="${FW_LINK_CTL-}" \
+        FW_LINK_CTL="${FW_LINK_CTL-}" FW_VALGRIND="${FW_VALGRIND-}" \
         PG_TEST_TIMEOUT_DEFAULT="${PG_TEST_TIMEOUT_DEFAULT:-180}" \
         prove -v -I t -I "$pgxs_dir/src/test/perl" "$@")
 }
