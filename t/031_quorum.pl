@@ -30,8 +30,9 @@ foreach my $name (qw(a b c))
 		preload => $name ne 'c',
 		conf => fault_conf() . "wal_receiver_timeout = 0\n");
 	$standbys{$name}->start;
+	# The next one's backup makes a checkpoint, which removes WAL.
+	wait_streaming($primary, $name);
 }
-wait_streaming($primary, $_) foreach qw(a b c);
 
 sub check_hops
 {

@@ -73,9 +73,10 @@ sub check_stream
 {
 	my ($primary, $standby, $when) = @_;
 	my $query = <<'END';
-SELECT role, r.transport, sent_bytes + received_bytes > 0, fallbacks, failures,
-  device, local_address, address, qp_num, qp_state, sent_bytes, received_bytes
-  FROM pg_fastwake_replication() r, pg_stat_fastwake
+SELECT role, r.transport, sent_bytes + received_bytes > 0, s.fallbacks,
+  s.failures, device, local_address, address, qp_num, qp_state, sent_bytes,
+  received_bytes
+  FROM pg_fastwake_replication() r, pg_stat_fastwake s
 END
 
 	foreach my $side ([ $primary, 'sender' ], [ $standby, 'receiver' ])
