@@ -132,8 +132,8 @@ sub check_data
 	my $gone = seconds_of(
 		sub { poll_until(sub { process_gone($sender) }) or die 'still there' }
 	);
-	# It gives the standby 2 s to take what is in the ring.
-	cmp_ok($gone, '<', patience(3),
+	# It would have waited 2 s for the standby to take what is in the ring.
+	cmp_ok($gone, '<', patience(1),
 		sprintf 'and is gone %.1f s later', $gone);
 
 	$primary->safe_psql('postgres',
