@@ -686,8 +686,14 @@ FwSenderWait(int epfd, struct epoll_event *events, int maxevents, int timeout)
 	announce_prompt(now);
 	if (progress())
 		return wake_self();
-	if (broken == 0 && active && !wal_only && FwWaitsEnabled() &&
-		wait_memory(timeout))
-		return wake_self();
+	if (broken == 0 && active && !wal_only && FwWaitsEnabled())
+	{
+		if (wait_memory(timeout))
+			return wake_self();
+		/* Core's timeouts count from when it called. */
+		if (timeout > 0)
+			timeout -= Min((uint64) timeout,
+						   (fastwake_now() - now) / 1000000);
+	}
 	return wait_descriptors(epfd, events, maxevents, timeout);
 }

@@ -130,8 +130,7 @@ sub set_timeout
 # ---- none without a reason ----
 
 my $short = patience(1);
-my @pids = (sender_pid($primary, 'fast'), receiver_pid($standbys{fast}));
-my %offsets = map { $_->name => -s $_->logfile } $primary, $standbys{fast};
+my (@pids, %offsets);
 set_timeout('wal_sender_timeout', "${short}s", $primary);
 set_timeout('wal_receiver_timeout', "${short}s", $standbys{fast});
 
@@ -147,17 +146,34 @@ sub nobody_gives_up
 	return;
 }
 
-# Half of the timeout after the last reply the walsender asks for one.
-my $asked = connection_value($primary, 'sender', 'sent_messages');
-my $seconds = seconds_of(
-	sub {
-		ok( $primary->poll_query_until(
-				'postgres',
-				"SELECT sent_messages >= $asked + 8 FROM pg_fastwake_replication() "
-				  . "WHERE role = 'sender'"),
-			'idle: replies are asked for');
-	});
-cmp_ok($seconds, '>', 2 * $short, sprintf 'over %.1f s', $seconds);
+# A new connection sends so many messages, nearly all of which ask for a reply: half
+# of the timeout after the last one.  It begins with the segment that is being
+# written; hence a fresh one.
+sub idle
+{
+	my ($messages) = @_;
+
+	return ok(
+		$primary->poll_query_until(
+			'postgres',
+			"SELECT sent_messages >= $messages FROM pg_fastwake_replication() "
+			  . "WHERE role = 'sender'"),
+		"idle: $messages messages");
+}
+
+sub fresh_connection
+{
+	$primary->safe_psql('postgres', 'SELECT pg_switch_wal()');
+	$primary->wait_for_catchup($_) foreach qw(plain fast);
+	reconnect($primary, 'fast');
+	return;
+}
+
+fresh_connection();
+@pids = (sender_pid($primary, 'fast'), receiver_pid($standbys{fast}));
+%offsets = map { $_->name => -s $_->logfile } $primary, $standbys{fast};
+my $seconds = seconds_of(sub { idle(8) });
+cmp_ok($seconds, '>', 2 * $short, sprintf 'idle for %.1f s', $seconds);
 nobody_gives_up('idle');
 
 my $load = start_rows($primary, 4);
@@ -165,6 +181,20 @@ my $end = time + 3 * $short;
 wait_rows($primary, 100) or die 'no rows' while time < $end;
 stop_rows($load);
 nobody_gives_up('load');
+
+# Other reports are held, for 20 ms at least (HOLD_APPLY_NS): no connection would
+# live long here.  On a busy machine not every one does, as with TCP.
+SKIP:
+{
+	skip 'an emulated machine does not answer within 15 ms', 1
+	  if $ENV{FASTWAKE_LAB};
+	fresh_connection();
+	set_timeout('wal_sender_timeout', '30ms', $primary);
+	idle(60);
+	set_timeout('wal_sender_timeout', '0', $primary);
+	wait_streaming($primary, $_) foreach qw(plain fast);
+}
+
 check_hops('at the end');
 foreach my $name (qw(plain fast))
 {
