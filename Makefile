@@ -15,7 +15,7 @@ DATA = $(sort $(wildcard pg_fastwake/*--*.sql))
 PGFILEDESC = "pg_fastwake - physical replication over RDMA"
 
 REGRESS = $(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql)))
-REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=t/regress.conf
+REGRESS_OPTS = --temp-instance=tmp_check_regress --temp-config=t/regress.conf
 TAP_TESTS = 1
 
 # Debian builds PostgreSQL with LLVM; bitcode of an extension without hot SQL
@@ -29,7 +29,7 @@ CLANG_CFLAGS = -Wno-ignored-optimization-argument -Wno-unknown-warning-option \
 PG_CFLAGS = $(if $(WERROR),-Werror) $(if $(findstring clang,$(CC)),$(CLANG_CFLAGS))
 SHLIB_LINK = core/libfastwake.a -lrdmacm -libverbs -lisal $(libpq)
 
-EXTRA_CLEAN = demo-results tmp_check
+EXTRA_CLEAN = demo-results tmp_check tmp_check_regress
 
 PG_CONFIG ?= pg_config
 PREFIX ?= /usr/local

@@ -21,11 +21,14 @@ my ($primary, $upstream) = make_pair(
 	primary_conf => fault_conf() . "synchronous_commit = on\n",
 	standby_conf => fault_conf());
 create_rows($primary);
-my $downstream = make_standby($upstream, 'downstream', conf => fault_conf());
+# A ring with room for all that is written while the receiver stands still: a
+# stream does not end before its last byte has found room.
+my $downstream = make_standby($upstream, 'downstream',
+	conf => fault_conf() . "pg_fastwake.ring_size = 2MB\n");
 $downstream->start;
 wait_streaming($upstream, 'downstream');
 
-my $load = start_rows($primary, 4);
+my $load = start_rows($primary, 1);
 ok(wait_rows($primary, 100), 'rows are committed on timeline 1');
 is_transport($primary, 'sender');
 is_transport($upstream, 'receiver');

@@ -4,7 +4,7 @@
 # the transport under test, and checks that it is that transport.
 #
 #	FW_TRANSPORT	shm (default) or rdma: what the tests run over
-#	FW_DESTDIR		where the extension under test is installed
+#	FW_DESTDIR		where the extension under test is installed (the system)
 #	FW_TEMPLATE		data directory to copy instead of running initdb
 package PgFastwake;
 
@@ -28,17 +28,24 @@ sub transport
 	return $ENV{FW_TRANSPORT} // 'shm';
 }
 
-# Settings that every server under test has.
-sub common_conf
+# Where the extension under test is, if not in the system.
+sub private_conf
 {
-	my $destdir = $ENV{FW_DESTDIR}
-	  or die "FW_DESTDIR must name the directory the extension is installed in";
+	my $destdir = $ENV{FW_DESTDIR} // '';
+	return '' if $destdir eq '';
 	my $libdir = $ENV{FW_PKGLIBDIR} // `pg_config --pkglibdir`;
 	chomp $libdir;
 	return <<"END";
-listen_addresses = '127.0.0.1'
 dynamic_library_path = '$destdir$libdir:\$libdir'
 extension_destdir = '$destdir'
+END
+}
+
+# Settings that every server under test has.
+sub common_conf
+{
+	return private_conf() . <<"END";
+listen_addresses = '127.0.0.1'
 log_line_prefix = '%m [%p] %b '
 wal_retrieve_retry_interval = 200ms
 max_wal_senders = 8
