@@ -118,6 +118,8 @@ hook_close(int fd)
  * signal is sent as ever, and if the owner was only just going to publish, it
  * sees is_set; the signal then stays pending for its next look at descriptors.
  *
+ * A walsender that sleeps on descriptors has a bell (fw_bell.c).
+ *
  * A process's own signal handlers set its own latch: then its waiter must not
  * fall asleep any more (fastwake_wake_pid() sees to it), and the signal is sent
  * too, for core's own waits.
@@ -131,13 +133,13 @@ hook_kill(pid_t pid, int sig)
 	if (sig == SIGURG && pid > 0 && MyProc != NULL && FwDomain != NULL)
 	{
 		int			save_errno = errno;
-		int			woken;
+		bool		woken;
 
 		FwRingStartup(pid);
-		woken = fastwake_wake_pid(FwDomain, pid);
+		woken = fastwake_wake_pid(FwDomain, pid) > 0 || FwBellRing(pid);
 
 		errno = save_errno;
-		if (woken > 0 && pid != MyProcPid)
+		if (woken && pid != MyProcPid)
 		{
 			pg_atomic_fetch_add_u64(&FwShmem->signals_saved, 1);
 			return 0;

@@ -97,6 +97,7 @@ enum
 {
 	EV_TCP,
 	EV_URGENT,
+	EV_BELL,
 	EV_POSTMASTER,
 	EV_CHANNEL
 };
@@ -237,6 +238,7 @@ make_wait_set(void)
 				 errmsg("could not create a wait set: %m")));
 	add_to_set(MyProcPort->sock, EPOLLIN | EPOLLRDHUP, EV_TCP);
 	add_to_set(urgent_fd, EPOLLIN, EV_URGENT);
+	add_to_set(FwBellClaim(), EPOLLIN, EV_BELL);
 	add_to_set(postmaster_alive_fds[POSTMASTER_FD_WATCH], EPOLLIN,
 			   EV_POSTMASTER);
 	for (int i = 0; i < n; i++)
@@ -559,6 +561,8 @@ handle_events(const struct epoll_event *got, int n, int epfd,
 	{
 		if (got[i].data.u32 == EV_URGENT)
 			drain_urgent();
+		else if (got[i].data.u32 == EV_BELL)
+			FwBellDrain();
 		else if (got[i].data.u32 == EV_CHANNEL)
 		{
 			if (progress())
@@ -584,10 +588,21 @@ refresh_stats(void)
 }
 
 static int
+sleep_on_set(struct epoll_event *got, int max, int timeout)
+{
+	int			n;
+
+	FwBellArm();
+	n = FwRealEpollWait(wait_set, got, max, timeout);
+	FwBellDisarm();
+	return n;
+}
+
+static int
 wait_descriptors(int epfd, struct epoll_event *events, int maxevents,
 				 int timeout)
 {
-	struct epoll_event got[4];
+	struct epoll_event got[5];
 	int			n;
 
 	if (broken == 0)
@@ -610,7 +625,7 @@ wait_descriptors(int epfd, struct epoll_event *events, int maxevents,
 	n = 0;
 	if (stats_stale && (timeout < 0 || timeout > REFRESH_MS) && broken == 0)
 	{
-		n = FwRealEpollWait(wait_set, got, lengthof(got), REFRESH_MS);
+		n = sleep_on_set(got, lengthof(got), REFRESH_MS);
 		if (n == 0)
 		{
 			refresh_stats();
@@ -618,7 +633,7 @@ wait_descriptors(int epfd, struct epoll_event *events, int maxevents,
 		}
 	}
 	if (n == 0)
-		n = FwRealEpollWait(wait_set, got, lengthof(got), timeout);
+		n = sleep_on_set(got, lengthof(got), timeout);
 	if (n > 0)
 		return handle_events(got, n, epfd, events, maxevents);
 	if (n == 0 && broken != 0)

@@ -63,7 +63,8 @@ request_shmem(void)
 {
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
-	RequestAddinShmemSpace(add_size(shared_size(), domain_size()));
+	RequestAddinShmemSpace(add_size(add_size(shared_size(), domain_size()),
+									FwBellsSize()));
 	RequestNamedLWLockTranche("pg_fastwake", 1);
 }
 
@@ -94,6 +95,7 @@ startup_shmem(void)
 		init_shared();
 	FwPeersLock = &GetNamedLWLockTranche("pg_fastwake")->lock;
 	mem = ShmemInitStruct("pg_fastwake waiters", domain_size(), &found);
+	FwBellsInit();
 	LWLockRelease(AddinShmemInitLock);
 
 	/* After a crash restart the old handle names memory that is gone. */

@@ -196,6 +196,18 @@ extern bool FwBackoffOver(TimestampTz *retry);
 /* A stream goes to TCP.  NAME: of the standby, "" for the upstream server. */
 extern void FwCountFallback(FwRole role, const char *name, const char *reason);
 
+/* ---- bells (fw_bell.c) ---- */
+
+extern Size FwBellsSize(void);
+extern void FwBellsInit(void);
+
+/* This walsender's: a descriptor that is readable once rung, or -1. */
+extern int	FwBellClaim(void);
+extern void FwBellArm(void);
+extern void FwBellDisarm(void);
+extern void FwBellDrain(void);
+extern bool FwBellRing(int pid);
+
 /* ---- connections (fw_conn.c) ---- */
 
 extern LWLock *FwPeersLock;

@@ -70,11 +70,15 @@ sub same_wal
 	return;
 }
 
+# When the channel in use began at the latest.
+my $since;
+
 sub check_channel
 {
 	my ($when) = @_;
 
 	wait_streaming($primary, 'standby');
+	$since = time;
 	is_transport($primary, 'sender', transport(), "$when: primary's transport");
 	is_transport($standby, 'receiver', transport(),
 		"$when: standby's transport");
@@ -96,6 +100,10 @@ sub check_failure
 		"$what: the view says why this connection uses TCP");
 	like(status($standby, 'last_fallback_reason'),
 		$reason, "$what: and how the channel failed");
+	# Where all is slow the channel may have lasted as long as the last pause:
+	# then that failure was forgotten, and this is the first.
+	$failures = 1
+	  if time - $since >= 10 && status($standby, 'failures') eq '1';
 	my $pause = 10 * 2**($failures - 1);
 	is( status(
 			$standby,
@@ -292,12 +300,11 @@ check_channel('after a restart');
 
 # ---- the link ----
 
-# Entries without a GID cannot be read.
-my ($netdev) =
-  grep { defined }
-  map { eval { slurp_file($_) } }
-  glob '/sys/class/infiniband/*/ports/1/gid_attrs/ndevs/*';
-chomp $netdev if defined $netdev;
+# That of the first GID: an RDMA device has no more than one here.
+my $netdev = join '',
+  map { slurp_file($_) }
+  glob '/sys/class/infiniband/*/ports/1/gid_attrs/ndevs/0';
+chomp $netdev;
 
 # Set the link, and wait until it is so.
 sub link_is
