@@ -57,6 +57,13 @@ enum fastwake_condition {
 };
 
 /*
+ * Added to a condition: whoever writes the word (a device) rings nowhere.  Only
+ * the kernel module sees it change; when it cannot look, or looks no longer,
+ * the wait ends with -ETIME.
+ */
+#define FASTWAKE_SILENT 0x100u
+
+/*
  * Where a writer tells sleepers that a word has changed when no kernel scanner
  * does it.  Lives in shared memory; all-zero is its initial state.  Its
  * content is not trusted: whatever a peer writes here can cause spurious or
@@ -75,7 +82,7 @@ struct fastwake_watch {
 	uint64_t operand;
 	uint64_t mask;	    /* FASTWAKE_MASK_NE only */
 	uint32_t size;	    /* of the word in bytes: 4 or 8 */
-	uint32_t condition; /* enum fastwake_condition */
+	uint32_t condition; /* enum fastwake_condition, FASTWAKE_SILENT */
 };
 
 #define FASTWAKE_WATCHES_MAX 8
@@ -109,6 +116,29 @@ int fastwake_domain_create(struct fastwake_domain **domain, void *mem,
 void fastwake_domain_destroy(struct fastwake_domain *domain);
 
 /*
+ * Let waits in DOMAIN be served by the kernel module, from now on and in
+ * children forked after this; not while other threads use the domain.  Opens
+ * /dev/fastwake (close-on-exec) and pins the domain's memory, charged to
+ * RLIMIT_MEMLOCK.  A wait that the module cannot serve, or not for long enough,
+ * ends as without it; semantics are the same.  Without this call no module is
+ * used.  REASON (FASTWAKE_REASON_MAX bytes, may be NULL) says why not, with
+ * remedy: -ENODEV (not loaded), -EACCES, -EPROTO (other ABI), -ENOSPC, -ENOMEM.
+ */
+int fastwake_domain_use_module(struct fastwake_domain *domain, char *reason);
+/* 1 if the module serves it, else 0. */
+int fastwake_domain_has_module(const struct fastwake_domain *domain);
+/*
+ * Let the module look at words in MEM itself, so that their writers need not
+ * ring: the pages of MEM are pinned, for the calling process and for those it
+ * forks while they share the mapping.  -ENODEV without the module, -ENOMEM
+ * (RLIMIT_MEMLOCK), -EOPNOTSUPP (a file's memory), -ENOSPC, -EFAULT.
+ */
+int fastwake_domain_pin(struct fastwake_domain *domain, void *mem,
+			size_t length);
+/* To be called before MEM, as it was given to pin, is unmapped. */
+void fastwake_domain_unpin(struct fastwake_domain *domain, const void *mem);
+
+/*
  * Bind slot SLOT to the calling process, and publish its pid for
  * fastwake_wake_pid().  -EBUSY if a live process other than the caller holds
  * the slot, -ENOSPC if the pid cannot be published (too many collisions: the
@@ -137,7 +167,8 @@ struct fastwake_wait_result {
  * none holding (re-check your condition); -ETIMEDOUT; -EINTR after a signal
  * handler ran while it slept (with doorbells: one without SA_RESTART only; a
  * handler that calls fastwake_wake() on its own waiter ends every wait);
- * -EINVAL for a malformed watch.
+ * -ETIME if a watch is FASTWAKE_SILENT and can be looked at no longer (arm what
+ * tells of it, look again, sleep there); -EINVAL for a malformed watch.
  * One thread at a time per waiter.  Not async-signal-safe.
  */
 int fastwake_wait(struct fastwake_waiter *waiter,
@@ -320,6 +351,17 @@ int fastwake_channel_arm(struct fastwake_channel *channel);
  */
 int fastwake_channel_watches(struct fastwake_channel *channel,
 			     struct fastwake_watch watches[4]);
+
+/*
+ * Let the kernel module of DOMAIN look at the channel's words itself.  Then
+ * fastwake_channel_watches() has watches also over rdma, where the provider
+ * keeps its completion queue in memory that we know how to read (rxe).  They may
+ * be waited for by the waiters of DOMAIN; DOMAIN must outlive the channel.
+ * -ENODEV: no module (fastwake_domain_use_module()); -EOPNOTSUPP: not this
+ * transport here; -EBUSY: done before; else as fastwake_domain_pin().
+ */
+int fastwake_channel_pin(struct fastwake_channel *channel,
+			 struct fastwake_domain *domain);
 
 /*
  * Sends nothing more; frees everything. The peer drains, then sees -EPIPE.

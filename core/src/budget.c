@@ -34,10 +34,15 @@ static bool may_run_on_one_cpu_only(void)
 	return cpus == 1;
 }
 
+uint64_t fw_budget_learned(const struct fw_budget *budget, uint64_t cap_ns)
+{
+	return budget->poll_ns < cap_ns ? budget->poll_ns : cap_ns;
+}
+
 uint64_t fw_budget_now(struct fw_budget *budget, uint64_t cap_ns,
 		       uint64_t now_ns)
 {
-	uint64_t poll_ns = budget->poll_ns < cap_ns ? budget->poll_ns : cap_ns;
+	uint64_t poll_ns = fw_budget_learned(budget, cap_ns);
 
 	if (poll_ns == 0)
 		return 0;

@@ -423,6 +423,33 @@ int fastwake_channel_watches(struct fastwake_channel *ch,
 	return ch->ops->watches(ch, watches);
 }
 
+int fastwake_channel_pin(struct fastwake_channel *ch,
+			 struct fastwake_domain *domain)
+{
+	struct fw_mapping words;
+	int rc;
+
+	if (ch->ops == NULL)
+		return -ENOTCONN;
+	if (ch->pinned_in != NULL)
+		return -EBUSY;
+	if (!ch->ops->words(ch, &words))
+		return -EOPNOTSUPP;
+	rc = fastwake_domain_pin(domain, words.start, words.length);
+	if (rc == 0)
+		ch->pinned_in = domain;
+	return rc;
+}
+
+static void unpin(struct fastwake_channel *ch)
+{
+	struct fw_mapping words;
+
+	if (ch->pinned_in != NULL && ch->ops->words(ch, &words))
+		fastwake_domain_unpin(ch->pinned_in, words.start);
+	ch->pinned_in = NULL;
+}
+
 /* ------------------------------------------------------------------ */
 /* Information, end                                                   */
 /* ------------------------------------------------------------------ */
@@ -453,6 +480,7 @@ void fastwake_channel_close(struct fastwake_channel *ch)
 	if (ch == NULL)
 		return;
 	fw_connect_free(ch);
+	unpin(ch);
 	if (ch->shm != NULL)
 		fw_shm_transport.close(ch);
 	if (ch->rdma != NULL)

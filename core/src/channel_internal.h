@@ -67,6 +67,9 @@ struct fw_transport {
 	bool (*disarm)(struct fastwake_channel *ch);
 	int (*watches)(struct fastwake_channel *ch,
 		       struct fastwake_watch watches[4]);
+	/* The memory that its watches are in; false if there is none. */
+	bool (*words)(const struct fastwake_channel *ch,
+		      struct fw_mapping *words);
 	int (*fds)(const struct fastwake_channel *ch,
 		   int fds[FASTWAKE_FDS_MAX]);
 	void (*query)(struct fastwake_channel *ch,
@@ -122,7 +125,8 @@ struct fastwake_channel {
 	uint64_t tx_messages, tx_bytes, rx_messages, rx_bytes, full_waits;
 	struct fw_shm *shm;
 	struct fw_rdma *rdma;
-	struct fw_connect *connect; /* until established */
+	struct fw_connect *connect;	   /* until established */
+	struct fastwake_domain *pinned_in; /* its module sees our words */
 	char reason[FASTWAKE_REASON_MAX];
 };
 

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "internal.h"
+#include "module.h"
 
 #define FW_WAITERS_MAX (1u << 20)
 
@@ -74,6 +74,7 @@ void fastwake_domain_destroy(struct fastwake_domain *domain)
 {
 	if (domain == NULL)
 		return;
+	fw_module_close(domain->module);
 	if (domain->mapped != NULL)
 		munmap(domain->mapped, domain->mapped_size);
 	free(domain);

@@ -49,6 +49,12 @@ static inline void fw_cpu_relax(void)
 #endif
 }
 
+/* A piece of this process's memory. */
+struct fw_mapping {
+	void *start;
+	size_t length;
+};
+
 /* Returns -errno on failure, keeps errno. Async-signal-safe. */
 long fw_syscall(long number, long a, long b, long c, long d, long e, long f);
 
@@ -84,9 +90,10 @@ extern bool fw_futex_waitv_missing;
  * sees both as of one moment: (pid << 32) | state, 0 for a free slot.
  */
 enum fw_state {
-	FW_IDLE = 0,	 /* not inside fastwake_wait() */
-	FW_POLLING = 1,	 /* inside, watches ->seq without a futex call */
-	FW_SLEEPING = 2, /* inside, may be on the futex ->seq */
+	FW_IDLE = 0,	  /* not inside fastwake_wait() */
+	FW_POLLING = 1,	  /* inside, watches ->seq without a futex call */
+	FW_SLEEPING = 2,  /* inside, may be on the futex ->seq */
+	FW_IN_MODULE = 3, /* inside, may be in the module's WAIT */
 };
 
 struct fw_slot {
@@ -126,6 +133,7 @@ struct fastwake_domain {
 	unsigned int bucket_bits;
 	void *mapped; /* NULL if the memory is the caller's */
 	size_t mapped_size;
+	struct fw_module *module; /* NULL: waits need none */
 };
 
 static inline uint64_t fw_owner(pid_t pid, enum fw_state state)
@@ -143,6 +151,11 @@ static inline enum fw_state fw_owner_state(uint64_t owner)
 	return (enum fw_state)(owner & 3);
 }
 
+static inline uint32_t fw_condition(const struct fastwake_watch *watch)
+{
+	return watch->condition & ~FASTWAKE_SILENT;
+}
+
 /* ------------------------------------------------------------------ */
 /* waiter.c, pidtable.c, holder.c, budget.c                           */
 /* ------------------------------------------------------------------ */
@@ -154,6 +167,12 @@ struct fw_budget {
 	bool one_cpu;
 };
 
+enum fw_module_state {
+	FW_MODULE_NEW,	      /* not yet asked */
+	FW_MODULE_REGISTERED, /* the thread may wait in the module */
+	FW_MODULE_REFUSED,    /* it may not: by futex, then */
+};
+
 /* Private to one thread of one process. */
 struct fastwake_waiter {
 	struct fastwake_domain *domain;
@@ -162,10 +181,13 @@ struct fastwake_waiter {
 	unsigned int index;
 	uint32_t seq; /* of the slot, from before it was published */
 	bool published;
-	struct fw_budget budget;
+	enum fw_module_state module_state;
+	struct fw_budget budget;	/* of polling */
+	struct fw_budget module_budget; /* of waiting in the module */
 };
 
-int fw_wake_slot(struct fw_slot *slot, pid_t pid);
+int fw_wake_slot(const struct fastwake_domain *domain, unsigned int slot,
+		 pid_t pid);
 
 int fw_pid_publish(struct fastwake_domain *domain, pid_t pid,
 		   unsigned int slot);
@@ -176,6 +198,8 @@ void fw_pid_withdraw(struct fastwake_domain *domain, pid_t pid,
 bool fw_holder_dead(pid_t pid, uint64_t since_ns);
 uint64_t fw_boottime(void);
 
+/* What experience says; fw_budget_now() adds that one CPU is not for polling. */
+uint64_t fw_budget_learned(const struct fw_budget *budget, uint64_t cap_ns);
 uint64_t fw_budget_now(struct fw_budget *budget, uint64_t cap_ns,
 		       uint64_t now_ns);
 void fw_budget_adapt(struct fw_budget *budget, uint64_t cap_ns,

@@ -154,7 +154,7 @@ static int wake_all(struct fastwake_domain *domain, pid_t pid)
 	int woken = 0;
 
 	for (i = 0; i < domain->waiters; i++)
-		woken |= fw_wake_slot(&domain->slots[i], pid);
+		woken |= fw_wake_slot(domain, i, pid);
 	return woken;
 }
 
@@ -176,7 +176,7 @@ int fastwake_wake_pid(struct fastwake_domain *domain, pid_t pid)
 		if (link == MANY)
 			return wake_all(domain, pid);
 		if (link - 1 < domain->waiters)
-			woken |= fw_wake_slot(&domain->slots[link - 1], pid);
+			woken |= fw_wake_slot(domain, link - 1, pid);
 	}
 	return woken;
 }

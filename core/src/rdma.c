@@ -322,9 +322,19 @@ static void rdma_check(struct fastwake_channel *ch)
 static int rdma_watches(struct fastwake_channel *ch,
 			struct fastwake_watch watches[4])
 {
-	(void)ch;
-	(void)watches;
-	return -EOPNOTSUPP;
+	struct fw_rdma *r = ch->rdma;
+
+	/* Nobody rings for a completion: only the module can look at it. */
+	if (ch->pinned_in == NULL || !fw_cq_watch(&r->cq_memory, &watches[0]))
+		return -EOPNOTSUPP;
+	return 1;
+}
+
+static bool rdma_words(const struct fastwake_channel *ch,
+		       struct fw_mapping *words)
+{
+	*words = ch->rdma->cq_memory.mapping;
+	return words->start != NULL;
 }
 
 static int rdma_fds(const struct fastwake_channel *ch,
@@ -417,6 +427,7 @@ const struct fw_transport fw_rdma_transport = {
 	.arm = rdma_arm,
 	.disarm = rdma_disarm,
 	.watches = rdma_watches,
+	.words = rdma_words,
 	.fds = rdma_fds,
 	.query = rdma_query,
 	.close = rdma_close,

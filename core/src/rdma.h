@@ -38,6 +38,7 @@
 #include <rdma/rdma_cma.h>
 
 #include "channel_internal.h"
+#include "cq.h"
 
 #define FW_RDMA_MAGIC	0x43525746u /* "FWRC" */
 #define FW_RDMA_VERSION 1u
@@ -112,6 +113,7 @@ struct fw_rdma {
 	/* Sending. */
 	struct ibv_qp *qp;
 	struct ibv_cq *cq;
+	struct fw_cq cq_memory; /* where completions show, if it can be told */
 	struct ibv_send_wr write; /* of a frame; filled in once */
 	struct ibv_sge sge;
 	uint32_t inline_max;

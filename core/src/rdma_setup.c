@@ -166,8 +166,8 @@ static int make_queues(struct fw_rdma *r, char *reason)
 	rc = fw_nonblocking(r->completions->fd);
 	if (rc != 0)
 		return fw_reason(reason, rc, "rdma: %s", strerror(-rc));
-	r->cq = ibv_create_cq(verbs, FW_SENDS + FW_RECEIVES, NULL,
-			      r->completions, 0);
+	r->cq = fw_cq_create(&r->cq_memory, verbs, FW_SENDS + FW_RECEIVES,
+			     r->completions);
 	if (r->cq == NULL)
 		return setup_failed(r, "a completion queue", reason);
 	return 0;

@@ -211,6 +211,15 @@ static int shm_watches(struct fastwake_channel *ch,
 	return 3;
 }
 
+/* Both sides' control pages. */
+static bool shm_words(const struct fastwake_channel *ch,
+		      struct fw_mapping *words)
+{
+	*words = (struct fw_mapping){ .start = ch->shm->memory,
+				      .length = 2 * FW_SHM_CONTROL };
+	return true;
+}
+
 static int shm_fds(const struct fastwake_channel *ch, int fds[FASTWAKE_FDS_MAX])
 {
 	fds[0] = ch->shm->fd;
@@ -253,6 +262,7 @@ const struct fw_transport fw_shm_transport = {
 	.arm = shm_arm,
 	.disarm = shm_disarm,
 	.watches = shm_watches,
+	.words = shm_words,
 	.fds = shm_fds,
 	.query = shm_query,
 	.close = shm_close,

@@ -66,6 +66,10 @@
  * sleep it changes seq, and S6 gets EAGAIN; before, S5 sees it; while the
  * thread sleeps, S6 ends with EINTR or, resumed, compares again.
  *
+ * With the kernel module a wait goes through FW_IN_MODULE first, in place of
+ * POLLING (module.c), and then, if its budget there is used up, to S4: C with B
+ * as above, since S5 looks at seq after the state has left FW_IN_MODULE.
+ *
  * When POLLING is left out, S4 and S5 are S2 and S3.  With
  * fastwake_waiter_publish() S1 and S2 come ahead of the wait; the caller's own
  * check is then an S3, and fastwake_waiter_withdraw() is S7.
@@ -76,7 +80,7 @@
  */
 #include <errno.h>
 
-#include "internal.h"
+#include "module.h"
 
 /* Looks between two readings of the clock while polling. */
 #define FW_LOOKS_PER_CLOCK 16
@@ -88,7 +92,9 @@ struct wait {
 	uint64_t start_ns;
 	uint64_t deadline_ns;
 	/* Found out while waiting. */
+	bool in_module; /* it began there */
 	bool slept;
+	bool on_futex;
 	bool rung;
 	uint64_t rung_ns;
 };
@@ -101,6 +107,16 @@ struct sleepers {
 	uint32_t armed_seq[FW_FUTEXES_MAX];
 };
 
+static bool any_silent(const struct wait *wait)
+{
+	unsigned int i;
+
+	for (i = 0; i < wait->n; i++)
+		if (wait->watches[i].condition & FASTWAKE_SILENT)
+			return true;
+	return false;
+}
+
 static bool watch_valid(const struct fastwake_watch *watch)
 {
 	if (watch->size != 4 && watch->size != 8)
@@ -108,8 +124,8 @@ static bool watch_valid(const struct fastwake_watch *watch)
 	if (watch->word == NULL || (uintptr_t)watch->word % watch->size != 0 ||
 	    (uintptr_t)watch->doorbell % sizeof(uint64_t) != 0)
 		return false;
-	return watch->condition < FASTWAKE_GE64 ||
-	       (watch->condition == FASTWAKE_GE64 && watch->size == 8);
+	return fw_condition(watch) < FASTWAKE_GE64 ||
+	       (fw_condition(watch) == FASTWAKE_GE64 && watch->size == 8);
 }
 
 static bool watches_valid(const struct fastwake_watch *watches, unsigned int n)
@@ -135,7 +151,7 @@ static bool watch_holds(const struct fastwake_watch *watch)
 	} else {
 		value = fw_load_acquire((const volatile uint64_t *)watch->word);
 	}
-	switch (watch->condition) {
+	switch (fw_condition(watch)) {
 	case FASTWAKE_NE:
 		return value != operand;
 	case FASTWAKE_EQ:
@@ -295,7 +311,7 @@ static int sleep_armed(struct wait *wait, struct sleepers *s)
 	while (found == -EAGAIN) {
 		rc = fw_futex_wait(s->futex, s->n, wait->deadline_ns);
 		if (rc != -EAGAIN)
-			wait->slept = true;
+			wait->slept = wait->on_futex = true;
 		if (rc == 0 || rc == -EAGAIN)
 			found = again(wait, s);
 		else
@@ -317,6 +333,30 @@ static int sleep_on_doorbells(struct wait *wait)
 	return rc;
 }
 
+/* -EAGAIN: not found there, or not there at all. */
+static int wait_in_module(struct wait *wait, uint64_t budget_ns)
+{
+	struct fastwake_waiter *waiter = wait->waiter;
+	uint64_t end_ns = wait->start_ns + budget_ns;
+	int rc;
+
+	if (!fw_module_ready(waiter))
+		return -EAGAIN;
+	wait->in_module = true;
+	if (budget_ns == 0)
+		return -EAGAIN;
+	publish(waiter, FW_IN_MODULE);
+	do {
+		rc = fw_module_wait(waiter, wait->watches, wait->n, budget_ns,
+				    wait->deadline_ns, &wait->slept);
+		if (rc == 0)
+			rc = look(wait);
+		else
+			return rc == -EOPNOTSUPP ? -EAGAIN : rc;
+	} while (rc == -EAGAIN && fastwake_now() < end_ns);
+	return rc;
+}
+
 /*
  * Most often there is nothing to see, but if there is, no barrier need be paid:
  * wakers find the slot idle, and rightly so.
@@ -331,17 +371,34 @@ static int look_unpublished(const struct wait *wait)
 	return look_at_watches(wait);
 }
 
-static int wait_published(struct wait *wait, uint64_t poll_ns)
+/* Of a silent watch nobody can tell afterwards when its event came. */
+static uint64_t module_budget(const struct wait *wait, uint64_t cap_ns,
+			      bool silent)
 {
-	struct fw_slot *slot = wait->waiter->slot;
+	cap_ns *= FW_MODULE_PATIENCE;
+	return silent ? cap_ns
+		      : fw_budget_learned(&wait->waiter->module_budget, cap_ns);
+}
+
+static int wait_published(struct wait *wait, uint64_t cap_ns)
+{
+	struct fastwake_waiter *waiter = wait->waiter;
+	struct fw_slot *slot = waiter->slot;
+	bool silent = any_silent(wait);
+	uint64_t poll_ns = 0;
 	int found, rc = -EAGAIN;
 
+	if (waiter->domain->module != NULL && cap_ns != 0)
+		rc = wait_in_module(wait, module_budget(wait, cap_ns, silent));
+	if (!wait->in_module)
+		poll_ns =
+			fw_budget_now(&waiter->budget, cap_ns, wait->start_ns);
 	if (poll_ns != 0)
 		rc = poll_a_while(wait, poll_ns);
 	if (rc == -EAGAIN)
-		rc = sleep_on_doorbells(wait);
+		rc = silent ? -ETIME : sleep_on_doorbells(wait);
 	fastwake_waiter_withdraw(wait->waiter);
-	if (fw_load_acquire(&slot->seq) != wait->waiter->seq) {
+	if (fw_load_acquire(&slot->seq) != waiter->seq) {
 		note_ring(wait, &slot->rung_ns);
 		if (rc < 0)
 			rc = (int)wait->n;
@@ -362,13 +419,25 @@ static void report(const struct wait *wait, int rc, uint64_t end_ns,
 		result->latency_ns = end_ns - wait->rung_ns;
 }
 
+/* After a wait that slept in spite of its budget. */
+static void adapt(const struct wait *wait, uint64_t cap_ns, uint64_t waited_ns,
+		  bool event)
+{
+	struct fastwake_waiter *waiter = wait->waiter;
+
+	if (wait->in_module)
+		fw_budget_adapt(&waiter->module_budget,
+				cap_ns * FW_MODULE_PATIENCE, waited_ns, event);
+	else
+		fw_budget_adapt(&waiter->budget, cap_ns, waited_ns, event);
+}
+
 int fastwake_wait(struct fastwake_waiter *waiter,
 		  const struct fastwake_watch *watches, unsigned int n,
 		  uint64_t budget_ns, uint64_t deadline_ns,
 		  struct fastwake_wait_result *result)
 {
 	bool timed = result != NULL || budget_ns != 0;
-	struct fw_budget *budget = &waiter->budget;
 	struct wait wait = { .waiter = waiter,
 			     .watches = watches,
 			     .n = n,
@@ -383,14 +452,12 @@ int fastwake_wait(struct fastwake_waiter *waiter,
 	wait.start_ns = timed ? fastwake_now() : 0;
 	rc = look_unpublished(&wait);
 	if (rc == -EAGAIN)
-		rc = wait_published(&wait, fw_budget_now(budget, budget_ns,
-							 wait.start_ns));
+		rc = wait_published(&wait, budget_ns);
 	if (!timed)
 		return rc;
 	end_ns = fastwake_now();
-	if (wait.slept && budget_ns != 0)
-		fw_budget_adapt(budget, budget_ns, end_ns - wait.start_ns,
-				rc >= 0);
+	if (wait.on_futex && budget_ns != 0)
+		adapt(&wait, budget_ns, end_ns - wait.start_ns, rc >= 0);
 	if (result != NULL)
 		report(&wait, rc, end_ns, result);
 	return rc;

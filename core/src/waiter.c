@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "module.h"
 
 /*
  * The time is noted before the slot is taken, and never goes back: else a third
@@ -97,6 +97,7 @@ void fastwake_waiter_detach(struct fastwake_waiter *waiter)
 	if (waiter == NULL)
 		return;
 	if (waiter->pid == getpid()) {
+		fw_module_unregister(waiter);
 		fw_store_release(&waiter->slot->owner, 0);
 		fw_full_barrier();
 		fw_pid_withdraw(waiter->domain, waiter->pid, waiter->index);
@@ -111,8 +112,10 @@ void fastwake_waiter_detach(struct fastwake_waiter *waiter)
  * futex call is saved.  That a ring is under way is not recorded so as to spare
  * further wakers the call: one killed right there would swallow theirs.
  */
-int fw_wake_slot(struct fw_slot *slot, pid_t pid)
+int fw_wake_slot(const struct fastwake_domain *domain, unsigned int index,
+		 pid_t pid)
 {
+	struct fw_slot *slot = &domain->slots[index];
 	uint64_t owner;
 
 	fw_full_barrier(); /* (A) */
@@ -123,8 +126,17 @@ int fw_wake_slot(struct fw_slot *slot, pid_t pid)
 	fw_store(&slot->rung_ns, fastwake_now());
 	__atomic_fetch_add(&slot->seq, 1, __ATOMIC_RELEASE);
 	fw_full_barrier_after_rmw(); /* (C) */
-	if (fw_owner_state(fw_load(&slot->owner)) == FW_SLEEPING)
+	switch (fw_owner_state(fw_load(&slot->owner))) {
+	case FW_SLEEPING:
 		fw_futex_wake(&slot->seq, 1);
+		break;
+	case FW_IN_MODULE:
+		if (domain->module != NULL)
+			fw_module_wake(domain->module, index);
+		break;
+	default:
+		break;
+	}
 	return 1;
 }
 
@@ -132,5 +144,5 @@ int fastwake_wake(struct fastwake_domain *domain, unsigned int slot)
 {
 	if (slot >= domain->waiters)
 		return -EINVAL;
-	return fw_wake_slot(&domain->slots[slot], 0);
+	return fw_wake_slot(domain, slot, 0);
 }

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "channel_internal.h"
+#include "module.h"
 #include "tap.h"
 
 #define SECOND 1000000000ull
@@ -329,8 +330,10 @@ __attribute__((unused)) static struct fastwake_waiter *make_waiter(void)
 	struct fastwake_domain *domain;
 	struct fastwake_waiter *waiter = NULL;
 
-	if (fastwake_domain_create(&domain, NULL, 0, 1) != 0 ||
-	    fastwake_waiter_attach(domain, 0, &waiter) != 0)
+	if (fastwake_domain_create(&domain, NULL, 0, 1) != 0)
+		tap_bail("no domain");
+	test_use_module(domain);
+	if (fastwake_waiter_attach(domain, 0, &waiter) != 0)
 		tap_bail("no waiter");
 	return waiter;
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "internal.h"
+#include "module.h"
 #include "tap.h"
 
 #define SLOTS 32
@@ -23,6 +24,7 @@ static void make_domain(unsigned int waiters)
 	fastwake_domain_destroy(domain);
 	if (fastwake_domain_create(&domain, NULL, 0, waiters) != 0)
 		tap_bail("no domain");
+	test_use_module(domain);
 }
 
 /* A child that attaches SLOT, publishes itself, and then sleeps until killed. */

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "internal.h"
+#include "module.h"
 #include "tap.h"
 
 #if defined(__SANITIZE_THREAD__)
@@ -93,6 +94,9 @@ static void setup(void)
 	shm = map_shared(sizeof(*shm));
 	if (fastwake_domain_create(&domain, NULL, 0, 64) != 0)
 		tap_bail("no domain");
+	test_use_module(domain);
+	if (fastwake_domain_has_module(domain))
+		(void)fastwake_domain_pin(domain, shm, sizeof(*shm));
 }
 
 static void begin_part(void)

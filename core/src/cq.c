@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: PostgreSQL
+/*
+ * cq.c - find a completion queue's memory, and the adapter for it.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cq.h"
+#include "internal.h"
+
+#define FW_MAPPINGS_MAX 64
+
+struct mappings {
+	unsigned int n;
+	struct fw_mapping at[FW_MAPPINGS_MAX];
+};
+
+/* What this process has mapped of /dev/infiniband/uverbs*. */
+static void read_mappings(struct mappings *m)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	char line[512];
+	unsigned long start, end;
+
+	m->n = 0;
+	while (maps != NULL && m->n < FW_MAPPINGS_MAX &&
+	       fgets(line, sizeof(line), maps) != NULL) {
+		if (strstr(line, "/dev/infiniband/uverbs") == NULL ||
+		    sscanf(line, "%lx-%lx", &start, &end) != 2)
+			continue;
+		m->at[m->n++] = (struct fw_mapping){ .start = (void *)start,
+						     .length = end - start };
+	}
+	if (maps != NULL)
+		fclose(maps);
+}
+
+static bool contains(const struct mappings *m, const struct fw_mapping *mapping)
+{
+	unsigned int i;
+
+	for (i = 0; i < m->n; i++)
+		if (m->at[i].start == mapping->start)
+			return true;
+	return false;
+}
+
+/* The one mapping that is new, or NULL. */
+static const struct fw_mapping *added(const struct mappings *before,
+				      const struct mappings *after)
+{
+	const struct fw_mapping *found = NULL;
+	unsigned int i;
+
+	for (i = 0; i < after->n; i++) {
+		if (contains(before, &after->at[i]))
+			continue;
+		if (found != NULL)
+			return NULL;
+		found = &after->at[i];
+	}
+	return found;
+}
+
+/* Names of devices can be changed; only rxe shows its netdev as "parent". */
+static bool is_rxe(struct ibv_device *device)
+{
+	char path[IBV_SYSFS_PATH_MAX + 16];
+
+	snprintf(path, sizeof(path), "%s/parent", device->ibdev_path);
+	return access(path, F_OK) == 0;
+}
+
+struct ibv_cq *fw_cq_create(struct fw_cq *cq, struct ibv_context *verbs,
+			    int depth, struct ibv_comp_channel *channel)
+{
+	struct mappings before, after;
+	const struct fw_mapping *mapping;
+	struct ibv_cq *created;
+
+	*cq = (struct fw_cq){ .producer = NULL };
+	read_mappings(&before);
+	created = ibv_create_cq(verbs, depth, NULL, channel, 0);
+	if (created == NULL)
+		return NULL;
+	read_mappings(&after);
+	mapping = added(&before, &after);
+	if (mapping != NULL && is_rxe(verbs->device))
+		(void)fw_cq_adapt_rxe(cq, mapping, (unsigned int)created->cqe);
+	return created;
+}
+
+bool fw_cq_watch(const struct fw_cq *cq, struct fastwake_watch *watch)
+{
+	if (cq->producer == NULL)
+		return false;
+	*watch = (struct fastwake_watch){
+		.word = cq->producer,
+		.operand = fw_load_acquire(cq->producer),
+		.size = 4,
+		.condition = FASTWAKE_NE | FASTWAKE_SILENT
+	};
+	return true;
+}

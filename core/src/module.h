@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: PostgreSQL */
+/*
+ * module.h - waits served by the kernel module, /dev/fastwake.
+ */
+#ifndef FASTWAKE_MODULE_H
+#define FASTWAKE_MODULE_H
+
+#include "internal.h"
+
+/* Memory of this process that the module can look at. */
+struct fw_region {
+	uintptr_t start;
+	uintptr_t end;
+	uint32_t id;
+};
+
+#define FW_REGIONS_MAX 64
+
+/*
+ * How many times as long as it would poll a thread waits in the module: there
+ * it polls only while nobody else wants the core.
+ */
+#define FW_MODULE_PATIENCE 20
+
+/* A domain's half in the kernel. Private to a process, inherited by fork. */
+struct fw_module {
+	int fd;
+	uint32_t waiters_max;
+	uint32_t watches_max;
+	uint64_t budget_max_ns;
+	unsigned int nregions;
+	struct fw_region regions[FW_REGIONS_MAX];
+};
+
+/* Of this process only; the module's domain lives as long as others hold it. */
+void fw_module_close(struct fw_module *module);
+
+/* May this waiter's thread wait in the module?  Registers it at first. */
+bool fw_module_ready(struct fastwake_waiter *waiter);
+/* Give the waiter's registration back. */
+void fw_module_unregister(struct fastwake_waiter *waiter);
+
+/*
+ * Wait in the module until a watch holds or the slot's seq moves.  0: look
+ * again; -EAGAIN: the budget is used up, sleep elsewhere; -ETIMEDOUT; -EINTR;
+ * -EOPNOTSUPP: not for these watches, or not any more.  *SLEPT is set if the
+ * thread gave up its core.
+ */
+int fw_module_wait(struct fastwake_waiter *waiter,
+		   const struct fastwake_watch *watches, unsigned int n,
+		   uint64_t budget_ns, uint64_t deadline_ns, bool *slept);
+
+/* Async-signal-safe; keeps errno. */
+void fw_module_wake(const struct fw_module *module, unsigned int slot);
+
+#endif
