@@ -322,6 +322,7 @@ negotiate(void)
 	if (channel != NULL)
 	{
 		make_wait_set();
+		FwPinChannel(channel);
 		FwLazySetFor(wait_set);
 		established = fastwake_now();
 		report_channel();

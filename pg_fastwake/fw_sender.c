@@ -316,6 +316,7 @@ adopt_channel(void)
 	channel = offered;
 	before_shmem_exit(sender_exit, 0);
 	make_wait_set();
+	FwPinChannel(channel);
 	initStringInfo(&inject);
 	conn = FwConnClaim(FW_ROLE_SENDER, application_name);
 	(void) fastwake_channel_query(channel, &info);

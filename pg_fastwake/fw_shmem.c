@@ -79,6 +79,33 @@ init_shared(void)
 		SpinLockInit(&FwShmem->conns[i].mutex);
 }
 
+/* Before the main segment goes, for its pages are pinned. */
+static void
+drop_domain(int code, Datum arg)
+{
+	if (FwDomain != NULL && MyProcPid == PostmasterPid)
+	{
+		fastwake_domain_destroy(FwDomain);
+		FwDomain = NULL;
+	}
+}
+
+/* Processes that are forked from now on wait in the module, if there is one. */
+static void
+use_module(void)
+{
+	char		reason[FASTWAKE_REASON_MAX];
+	int			rc = fastwake_domain_use_module(FwDomain, reason);
+
+	if (rc == 0)
+		ereport(LOG,
+				(errmsg("pg_fastwake: waits are served by kernel module fastwake")));
+	else
+		ereport(rc == -ENODEV ? DEBUG1 : LOG,
+				(errmsg("pg_fastwake: waits are not served by the kernel module"),
+				 errdetail("%s", reason)));
+}
+
 static void
 startup_shmem(void)
 {
@@ -111,6 +138,9 @@ startup_shmem(void)
 		ereport(FATAL,
 				(errmsg("could not create the table of waiters: %m")));
 	}
+	if (FwHooksActive() && IsUnderPostmaster == false)
+		use_module();
+	on_shmem_exit(drop_domain, 0);
 }
 
 void

@@ -146,7 +146,7 @@ pg_fastwake_status_0_1(PG_FUNCTION_ARGS)
 	put_text(&row, fastwake_version());
 	put(&row, BoolGetDatum(fw_enabled));
 	put(&row, BoolGetDatum(FwHooksActive()));
-	put(&row, BoolGetDatum(false)); /* module: this version has none */
+	put(&row, BoolGetDatum(fastwake_domain_has_module(FwDomain)));
 	put_text(&row, FwTransportSetting());
 	put_text(&row, FwModeName(fw_mode));
 	put_count(&row, pg_atomic_read_u64(&FwShmem->signals_saved));

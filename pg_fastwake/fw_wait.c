@@ -145,6 +145,23 @@ FwWatchLatch(struct fastwake_watch *watch)
 	watch->condition = FASTWAKE_NE;
 }
 
+/*
+ * With the module its words can be waited for in memory.  Without, or over a
+ * device that it cannot look at, they are waited for as they are.
+ */
+void
+FwPinChannel(struct fastwake_channel *channel)
+{
+	int			rc = fastwake_channel_pin(channel, FwDomain);
+
+	if (rc == 0 || rc == -ENODEV || rc == -EOPNOTSUPP)
+		return;
+	errno = -rc;
+	ereport(LOG,
+			(errmsg("pg_fastwake: the kernel module cannot look at this connection: %m"),
+			 rc == -ENOMEM ? errhint("Raise the limit on locked memory (ulimit -l, or LimitMEMLOCK= of the service).") : 0));
+}
+
 void
 FwCountPark(FwWaitClass wclass)
 {
@@ -176,7 +193,7 @@ FwWait(FwWaitClass wclass, const struct fastwake_watch *watches,
 		pg_atomic_fetch_add_u64(&stats->spurious, 1);
 	if (result.latency_ns > 0)
 		fastwake_histogram_add(&stats->latency, result.latency_ns);
-	return rc;
+	return rc == -ETIME ? -ETIMEDOUT : rc;
 }
 
 /* Absolute time at which a core timeout in ms ends; 0 for none (-1). */

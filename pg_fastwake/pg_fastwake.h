@@ -310,6 +310,7 @@ extern bool FwWaitsEnabled(void);
 extern bool FwSpin(FwWaitClass wclass, struct fastwake_channel *channel,
 				   int events);
 extern uint64 FwBudget(void);
+extern void FwPinChannel(struct fastwake_channel *channel);
 extern void FwCountPark(FwWaitClass wclass);
 
 /* A process goes to sleep on descriptors. */
