@@ -52,10 +52,4 @@ fw_hrtimer_setup(struct hrtimer *timer,
 #endif
 }
 
-/*
- * With EEVDF (6.6) and delayed dequeue (6.12) tasks that sleep may still be
- * counted as running, until the scheduler comes across them.
- */
-#define FW_DELAYED_DEQUEUE (LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0))
-
 #endif /* FW_COMPAT_H */

@@ -75,8 +75,9 @@ FwBellsInit(void)
 	bool		found;
 
 	bells = ShmemInitStruct("pg_fastwake bells", FwBellsSize(), &found);
-	for (int i = 0; i < max_wal_senders && !found; i++)
-		pg_atomic_init_u64(&bells[i], 0);
+	if (!found)
+		for (int i = 0; i < max_wal_senders; i++)
+			pg_atomic_init_u64(&bells[i], 0);
 	if (bell_fds == NULL)
 		make_descriptors();
 }

@@ -73,24 +73,39 @@ FwConnClaim(FwRole role, const char *name)
 	return conn;
 }
 
-void
-FwConnSet(FwConn *conn, const char *transport, const char *reason,
-		  struct fastwake_channel *channel)
+static void
+set_transport(FwConn *conn, const char *transport, const char *reason,
+			  const struct fastwake_channel_info *info)
 {
-	struct fastwake_channel_info info;
 	TimestampTz now = GetCurrentTimestamp();
-
-	memset(&info, 0, sizeof(info));
-	info.size = sizeof(info);
-	if (channel != NULL)
-		(void) fastwake_channel_query(channel, &info);
 
 	SpinLockAcquire(&conn->mutex);
 	strlcpy(conn->transport, transport, sizeof(conn->transport));
-	strlcpy(conn->reason, reason ? reason : "", sizeof(conn->reason));
+	strlcpy(conn->reason, reason, sizeof(conn->reason));
 	conn->since = now;
-	conn->info = info;
+	conn->info = *info;
 	SpinLockRelease(&conn->mutex);
+}
+
+void
+FwConnSetTcp(FwConn *conn, const char *reason)
+{
+	struct fastwake_channel_info none;
+
+	memset(&none, 0, sizeof(none));
+	none.size = sizeof(none);
+	set_transport(conn, "tcp", reason, &none);
+}
+
+void
+FwConnSetChannel(FwConn *conn, struct fastwake_channel *channel)
+{
+	struct fastwake_channel_info info = {.size = sizeof(info)};
+
+	(void) fastwake_channel_query(channel, &info);
+	set_transport(conn,
+				  info.transport == FASTWAKE_TRANSPORT_RDMA ? "rdma" : "shm",
+				  "", &info);
 }
 
 void

@@ -59,8 +59,7 @@ static const char *
 refuse(const char *reason)
 {
 	close_listener();
-	FwConnSet(FwConnClaim(FW_ROLE_SENDER, application_name), "tcp", reason,
-			  NULL);
+	FwConnSetTcp(FwConnClaim(FW_ROLE_SENDER, application_name), reason);
 	snprintf(answer, sizeof(answer), FW_TCP "%s", reason);
 	ereport(LOG,
 			(errmsg("pg_fastwake: WAL for standby \"%s\" travels over TCP",
@@ -106,8 +105,7 @@ start_listening(void)
 					 strerror(-rc));
 		return refuse(reason);
 	}
-	FwConnSet(FwConnClaim(FW_ROLE_SENDER, application_name), "tcp",
-			  not_connected, NULL);
+	FwConnSetTcp(FwConnClaim(FW_ROLE_SENDER, application_name), not_connected);
 	/* START_REPLICATION shall end this, whether or not there is a channel. */
 	FwSenderInstall();
 	return answer;

@@ -54,14 +54,6 @@
 /* The view's figures of a busy stream are at most this old. */
 #define REFRESH_NS		(UINT64CONST(200) * 1000000)
 
-/*
- * 'r', the positions written, flushed and applied, time, reply requested; see
- * XLogWalRcvSendReply().
- */
-#define REPLY_LEN		34
-#define REPLY_WRITE		1
-#define REPLY_FLUSH		9
-#define REPLY_REQUESTED 33
 /* 'k', end of WAL, time, reply requested; see WalSndKeepalive(). */
 #define KEEPALIVE_LEN	18
 #define KEEPALIVE_ASKS	17
@@ -113,7 +105,7 @@ static FwBacklog backlog;
 static bool prompt = false;		/* it does */
 static bool asked = false;		/* for one reply, in core's own words */
 static bool flush_follows = false;	/* core has been told to flush */
-static char held[REPLY_LEN];
+static char held[FW_REPLY_LEN];
 static int	held_len = 0;
 static uint64 held_until = 0;
 static uint64 replied = 0;		/* when a reply last left */
@@ -146,9 +138,9 @@ send_reply(const char *buffer, int nbytes)
 	if (broken != 0)
 		return;					/* receive() will report it */
 	replied = fastwake_now();
-	if (nbytes == REPLY_LEN && buffer[0] == 'r')
+	if (nbytes == FW_REPLY_LEN && buffer[0] == 'r')
 	{
-		memcpy(&flushed, buffer + REPLY_FLUSH, sizeof(flushed));
+		memcpy(&flushed, buffer + FW_REPLY_FLUSH, sizeof(flushed));
 		asked = false;
 	}
 	rc = FwBacklogSend(&backlog, channel, stream, buffer, nbytes);
@@ -177,10 +169,10 @@ hold_time(const char *buffer, int nbytes, uint64 now)
 {
 	uint64		positions[2];	/* written, flushed */
 
-	if (prompt || asked || nbytes != REPLY_LEN || buffer[0] != 'r' ||
-		buffer[REPLY_REQUESTED] != 0 || now - replied > SILENCE_NS)
+	if (prompt || asked || nbytes != FW_REPLY_LEN || buffer[0] != 'r' ||
+		buffer[FW_REPLY_REQUESTED] != 0 || now - replied > SILENCE_NS)
 		return 0;
-	memcpy(positions, buffer + REPLY_WRITE, sizeof(positions));
+	memcpy(positions, buffer + FW_REPLY_WRITE, sizeof(positions));
 	if (positions[0] == positions[1])
 		return flushed == positions[1] ? HOLD_APPLY_NS : 0;
 	/* until receive() is called again, at the latest */
@@ -213,7 +205,7 @@ our_send(WalReceiverConn *conn, const char *buffer, int nbytes)
 	}
 	if (hold(buffer, nbytes))
 		return;
-	if (nbytes == REPLY_LEN && buffer[0] == 'r')
+	if (nbytes == FW_REPLY_LEN && buffer[0] == 'r')
 		held_len = 0;			/* this one says it too */
 	release_held();
 	send_reply(buffer, nbytes);
@@ -296,15 +288,11 @@ make_wait_set(void)
 static void
 report_channel(void)
 {
-	struct fastwake_channel_info info = {.size = sizeof(info)};
-	const char *name;
-
-	(void) fastwake_channel_query(channel, &info);
-	name = info.transport == FASTWAKE_TRANSPORT_RDMA ? "rdma" : "shm";
-	FwConnSet(conn_entry, name, NULL, channel);
+	FwConnSetChannel(conn_entry, channel);
 	ereport(LOG,
-			(errmsg("pg_fastwake: WAL from the primary travels over %s", name),
-			 errdetail("%s%s", FwChannelText(&info),
+			(errmsg("pg_fastwake: WAL from the primary travels over %s",
+					conn_entry->transport),
+			 errdetail("%s%s", FwChannelText(&conn_entry->info),
 					   wal_only ? " Replies stay on the encrypted connection." : "")));
 }
 
@@ -330,7 +318,7 @@ negotiate(void)
 	}
 	if (failed)
 		FwBackoffFailure(reason);
-	FwConnSet(conn_entry, "tcp", reason, NULL);
+	FwConnSetTcp(conn_entry, reason);
 	ereport(LOG,
 			(errmsg("pg_fastwake: WAL from the primary travels over TCP"),
 			 errdetail("%s", reason)));

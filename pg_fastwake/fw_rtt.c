@@ -27,9 +27,6 @@
 /* 'w', start, end of WAL, time, then WAL: see XLogSendPhysical(). */
 #define WAL_HEADER_LEN	25
 #define WAL_START		1
-/* 'r', the position written, ...: see XLogWalRcvSendReply(). */
-#define REPLY_LEN		34
-#define REPLY_WRITE		1
 
 static struct
 {
@@ -79,6 +76,6 @@ void
 FwRttReply(const char *reply, size_t len, uint64 now,
 		   struct fastwake_histogram *rtt)
 {
-	if (len == REPLY_LEN && reply[0] == 'r')
-		FwRttWritten(position_at(reply, REPLY_WRITE), now, rtt);
+	if (len == FW_REPLY_LEN && reply[0] == 'r')
+		FwRttWritten(position_at(reply, FW_REPLY_WRITE), now, rtt);
 }

@@ -309,7 +309,6 @@ static void
 adopt_channel(void)
 {
 	struct fastwake_channel *offered = FwEndpointTakeChannel(&wal_only);
-	struct fastwake_channel_info info = {.size = sizeof(info)};
 
 	if (channel != NULL || offered == NULL)
 		return;
@@ -319,13 +318,11 @@ adopt_channel(void)
 	FwPinChannel(channel);
 	initStringInfo(&inject);
 	conn = FwConnClaim(FW_ROLE_SENDER, application_name);
-	(void) fastwake_channel_query(channel, &info);
-	FwConnSet(conn, info.transport == FASTWAKE_TRANSPORT_RDMA ? "rdma" : "shm",
-			  NULL, channel);
+	FwConnSetChannel(conn, channel);
 	ereport(LOG,
 			(errmsg("pg_fastwake: WAL for standby \"%s\" travels over %s",
 					application_name, conn->transport),
-			 errdetail("%s%s", FwChannelText(&info),
+			 errdetail("%s%s", FwChannelText(&conn->info),
 					   wal_only ? " Replies stay on the encrypted connection." : "")));
 }
 

@@ -79,7 +79,10 @@ init_shared(void)
 		SpinLockInit(&FwShmem->conns[i].mutex);
 }
 
-/* Before the main segment goes, for its pages are pinned. */
+/*
+ * Before the main segment goes, also in a crash restart: the handle names memory
+ * in it, whose pages may be pinned.
+ */
 static void
 drop_domain(int code, Datum arg)
 {
@@ -125,10 +128,6 @@ startup_shmem(void)
 	FwBellsInit();
 	LWLockRelease(AddinShmemInitLock);
 
-	/* After a crash restart the old handle names memory that is gone. */
-	if (FwDomain != NULL)
-		fastwake_domain_destroy(FwDomain);
-	FwDomain = NULL;
 	rc = fastwake_domain_create(&FwDomain, (void *) TYPEALIGN(64, mem),
 								fastwake_domain_size(FwProcSlots()),
 								FwProcSlots());
@@ -138,7 +137,7 @@ startup_shmem(void)
 		ereport(FATAL,
 				(errmsg("could not create the table of waiters: %m")));
 	}
-	if (FwHooksActive() && IsUnderPostmaster == false)
+	if (FwHooksActive() && !IsUnderPostmaster)
 		use_module();
 	on_shmem_exit(drop_domain, 0);
 }

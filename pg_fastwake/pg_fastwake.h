@@ -8,6 +8,7 @@
  *	fw_conn.c		shared memory: replication connections, who fell back
  *	fw_interpose.c	replaces libc functions in the executable's GOT
  *	fw_hooks.c		the replacements: epoll_wait, kill, recv
+ *	fw_bell.c		what wakes a walsender that sleeps on descriptors
  *	fw_lazyset.c	wait sets that core makes anew for each sleep
  *	fw_wait.c		FastWake waits of backends and the startup process
  *	fw_endpoint.c	primary's half of the negotiation
@@ -215,8 +216,10 @@ extern LWLock *FwPeersLock;
 /* This process's entry in FwShmem->conns, claimed for ROLE; freed at exit. */
 extern FwConn *FwConnClaim(FwRole role, const char *name);
 extern void FwConnRelease(void);
-extern void FwConnSet(FwConn *conn, const char *transport, const char *reason,
-					  struct fastwake_channel *channel);
+extern void FwConnSetTcp(FwConn *conn, const char *reason);
+
+/* Its transport and figures are those of CHANNEL from now on. */
+extern void FwConnSetChannel(FwConn *conn, struct fastwake_channel *channel);
 extern void FwConnRefresh(FwConn *conn, struct fastwake_channel *channel);
 extern void FwConnStreamEnded(FwConn *conn);
 
@@ -334,6 +337,15 @@ extern int	FwStartupWait(int epfd, struct epoll_event *events,
 #define FW_IDLE_MS			1000
 
 /* ---- negotiation ---- */
+
+/*
+ * 'r', the positions written, flushed and applied, time, reply requested; see
+ * XLogWalRcvSendReply().
+ */
+#define FW_REPLY_LEN		34
+#define FW_REPLY_WRITE		1
+#define FW_REPLY_FLUSH		9
+#define FW_REPLY_REQUESTED 33
 
 /* Longest time a standby or a walsender spends on setting up a channel. */
 #define FW_NEGOTIATION_MS	2000

@@ -72,23 +72,32 @@ static bool is_rxe(struct ibv_device *device)
 	return access(path, F_OK) == 0;
 }
 
-struct ibv_cq *fw_cq_create(struct fw_cq *cq, struct ibv_context *verbs,
-			    int depth, struct ibv_comp_channel *channel)
+/* With its adapter, if its memory is found. */
+static struct ibv_cq *create_rxe(struct fw_cq *cq, struct ibv_context *verbs,
+				 int depth, struct ibv_comp_channel *channel)
 {
 	struct mappings before, after;
 	const struct fw_mapping *mapping;
 	struct ibv_cq *created;
 
-	*cq = (struct fw_cq){ .producer = NULL };
 	read_mappings(&before);
 	created = ibv_create_cq(verbs, depth, NULL, channel, 0);
 	if (created == NULL)
 		return NULL;
 	read_mappings(&after);
 	mapping = added(&before, &after);
-	if (mapping != NULL && is_rxe(verbs->device))
+	if (mapping != NULL)
 		(void)fw_cq_adapt_rxe(cq, mapping, (unsigned int)created->cqe);
 	return created;
+}
+
+struct ibv_cq *fw_cq_create(struct fw_cq *cq, struct ibv_context *verbs,
+			    int depth, struct ibv_comp_channel *channel)
+{
+	*cq = (struct fw_cq){ .producer = NULL };
+	if (is_rxe(verbs->device))
+		return create_rxe(cq, verbs, depth, channel);
+	return ibv_create_cq(verbs, depth, NULL, channel, 0);
 }
 
 bool fw_cq_watch(const struct fw_cq *cq, struct fastwake_watch *watch)

@@ -83,7 +83,6 @@ static int query(struct fw_module *module, char *reason)
 			q.out_abi, FASTWAKE_ABI_VERSION);
 	module->waiters_max = q.out_waiters_max;
 	module->watches_max = q.out_watches_max;
-	module->budget_max_ns = q.out_budget_max_ns;
 	return 0;
 }
 

@@ -27,7 +27,6 @@ struct fw_module {
 	int fd;
 	uint32_t waiters_max;
 	uint32_t watches_max;
-	uint64_t budget_max_ns;
 	unsigned int nregions;
 	struct fw_region regions[FW_REGIONS_MAX];
 };

@@ -349,10 +349,9 @@ static int wait_in_module(struct wait *wait, uint64_t budget_ns)
 	do {
 		rc = fw_module_wait(waiter, wait->watches, wait->n, budget_ns,
 				    wait->deadline_ns, &wait->slept);
-		if (rc == 0)
-			rc = look(wait);
-		else
+		if (rc != 0)
 			return rc == -EOPNOTSUPP ? -EAGAIN : rc;
+		rc = look(wait);
 	} while (rc == -EAGAIN && fastwake_now() < end_ns);
 	return rc;
 }
@@ -397,7 +396,7 @@ static int wait_published(struct wait *wait, uint64_t cap_ns)
 		rc = poll_a_while(wait, poll_ns);
 	if (rc == -EAGAIN)
 		rc = silent ? -ETIME : sleep_on_doorbells(wait);
-	fastwake_waiter_withdraw(wait->waiter);
+	fastwake_waiter_withdraw(waiter);
 	if (fw_load_acquire(&slot->seq) != waiter->seq) {
 		note_ring(wait, &slot->rung_ns);
 		if (rc < 0)

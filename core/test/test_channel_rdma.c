@@ -566,20 +566,6 @@ static const char *case_no_answer(uint32_t transport)
 	return NULL;
 }
 
-static bool have_device(void)
-{
-	int status;
-	pid_t pid;
-
-	/* In a child: the cases must not inherit what this leaves behind. */
-	fflush(stdout);
-	pid = fork();
-	if (pid == 0)
-		_exit(fw_rdma_available("", NULL) == 0 ? 0 : 1);
-	waitpid(pid, &status, 0);
-	return status == 0;
-}
-
 static bool run;
 
 static void maybe(const char *name, case_function function, bool wanted,

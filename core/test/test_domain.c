@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "internal.h"
-#include "module.h"
 #include "tap.h"
+#include "wait_common.h"
 
 #define SLOTS 32
 

@@ -682,15 +682,22 @@ static const struct {
 
 #define IMMEDIATES (sizeof(immediates) / sizeof(immediates[0]))
 
-static int attack_immediates(const struct fw_endpoint *e, unsigned int i)
+/* Connect, and send the good message. */
+static int raw_begin(const struct fw_endpoint *e)
 {
 	int rc = raw_connect(e);
 
 	if (rc != 0)
 		return rc;
 	put_first(raw.memory + RING);
-	rc = raw_write(IBV_WR_RDMA_WRITE_WITH_IMM, 0, 0, AT,
-		       AT / FW_FRAME_UNIT);
+	return raw_write(IBV_WR_RDMA_WRITE_WITH_IMM, 0, 0, AT,
+			 AT / FW_FRAME_UNIT);
+}
+
+static int attack_immediates(const struct fw_endpoint *e, unsigned int i)
+{
+	int rc = raw_begin(e);
+
 	return rc != 0 ? rc : raw_imm(immediates[i].imm);
 }
 
@@ -714,13 +721,10 @@ static const char *case_immediates(uint32_t transport)
 /* Random immediates and writes into the ring, until the connection breaks. */
 static int attack_random(const struct fw_endpoint *e, unsigned int i)
 {
-	int rc = raw_connect(e);
+	int rc = raw_begin(e);
 
 	if (rc != 0)
 		return rc;
-	put_first(raw.memory + RING);
-	rc = raw_write(IBV_WR_RDMA_WRITE_WITH_IMM, 0, 0, AT,
-		       AT / FW_FRAME_UNIT);
 	for (uint64_t n = 0; n < 40 && rc == 0; n++) {
 		uint64_t random = mix(i * 1000u + n);
 		uint32_t imm = (uint32_t)(random >> 32);
@@ -884,19 +888,6 @@ static int resources(void)
 	if (f != NULL)
 		pclose(f);
 	return n;
-}
-
-static bool have_device(void)
-{
-	int status;
-	pid_t pid;
-
-	fflush(stdout);
-	pid = fork();
-	if (pid == 0)
-		_exit(fw_rdma_available("", NULL) == 0 ? 0 : 1);
-	waitpid(pid, &status, 0);
-	return status == 0;
 }
 
 static bool run;

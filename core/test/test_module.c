@@ -13,6 +13,7 @@
 
 #include "../src/module.h"
 #include "tap.h"
+#include "wait_common.h"
 
 #define MS     1000000ull
 #define SECOND (1000 * MS)
@@ -21,23 +22,12 @@
 struct shared {
 	uint64_t word;
 	uint64_t other;
-	uint32_t answer;
 	struct fastwake_doorbell bell;
 };
 
 static struct shared *shm;
 static struct fastwake_domain *domain;
 static struct fastwake_waiter *waiter;
-
-static void *map_shared(size_t size)
-{
-	void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	if (mem == MAP_FAILED)
-		tap_bail("no memory");
-	return mem;
-}
 
 static struct fastwake_watch watch(const uint64_t *word, uint64_t seen,
 				   struct fastwake_doorbell *bell)

@@ -21,8 +21,8 @@
 #include <unistd.h>
 
 #include "internal.h"
-#include "module.h"
 #include "tap.h"
+#include "wait_common.h"
 
 #if defined(__SANITIZE_THREAD__)
 #define TSAN 1
@@ -119,11 +119,9 @@ static void reset_counts(void)
 
 static void setup(void)
 {
-	shm = mmap(NULL, sizeof(*shm), PROT_READ | PROT_WRITE,
-		   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (shm == MAP_FAILED ||
-	    fastwake_domain_create(&domain, NULL, 0, 4) != 0)
-		tap_bail("set-up failed");
+	shm = map_shared(sizeof(*shm));
+	if (fastwake_domain_create(&domain, NULL, 0, 4) != 0)
+		tap_bail("no domain");
 	test_use_module(domain);
 	if (fastwake_waiter_attach(domain, 0, &waiter) != 0)
 		tap_bail("no waiter");

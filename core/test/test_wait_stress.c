@@ -23,8 +23,8 @@
 #include <unistd.h>
 
 #include "internal.h"
-#include "module.h"
 #include "tap.h"
+#include "wait_common.h"
 
 #if defined(__SANITIZE_THREAD__)
 #define TSAN 1
@@ -74,16 +74,6 @@ static struct shared {
 
 static struct fastwake_domain *domain;
 static uint64_t part_ns;
-
-static void *map_shared(size_t size)
-{
-	void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	if (mem == MAP_FAILED)
-		tap_bail("no memory");
-	return mem;
-}
 
 static void setup(void)
 {

@@ -433,12 +433,8 @@ static void fanout(uint32_t k)
 
 /* ---- behind a competitor ---- */
 
-/* The waiter computes for a fifth of the time between events. */
-static void competitor(void)
+static pid_t start_hog(void)
 {
-	int waiter = fwk_register(fd, 0);
-	struct slot *s = &shm->slot[0];
-	uint64_t old, until;
 	pid_t hog = fork();
 
 	if (hog == 0) {
@@ -446,18 +442,40 @@ static void competitor(void)
 		for (;;)
 			__asm__ volatile("" ::: "memory");
 	}
+	return hog;
+}
+
+static void end_hog(pid_t hog)
+{
+	kill(hog, SIGKILL);
+	waitpid(hog, NULL, 0);
+}
+
+/* For a fifth of the time between events. */
+static void compute(void)
+{
+	uint64_t until = fwk_now() + 60000;
+
+	while (fwk_now() < until)
+		;
+}
+
+static void competitor(void)
+{
+	int waiter = fwk_register(fd, 0);
+	struct slot *s = &shm->slot[0];
+	uint64_t old;
+	pid_t hog = start_hog();
+
 	while (!stopped()) {
 		old = s->word;
 		order(0, FASTWAKE_EVENT_STORE, FASTWAKE_WAITER_NONE, -1,
 		      300000 + random_below(300000));
 		wait_word(waiter, 0, old);
 		note(fwk_now() - s->stamp);
-		until = fwk_now() + 60000;
-		while (fwk_now() < until)
-			;
+		compute();
 	}
-	kill(hog, SIGKILL);
-	waitpid(hog, NULL, 0);
+	end_hog(hog);
 	fwk_unregister(fd, (uint32_t)waiter);
 	report("competitor", "fastwake");
 }
@@ -465,26 +483,18 @@ static void competitor(void)
 static void competitor_eventfd(void)
 {
 	int efd = eventfd(0, 0);
-	uint64_t value, until;
-	pid_t hog = fork();
+	uint64_t value;
+	pid_t hog = start_hog();
 
-	if (hog == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		for (;;)
-			__asm__ volatile("" ::: "memory");
-	}
 	while (!stopped()) {
 		order(0, FASTWAKE_EVENT_EVENTFD, FASTWAKE_WAITER_NONE, efd,
 		      300000 + random_below(300000));
 		if (read(efd, &value, 8) != 8)
 			die("read", -errno);
 		note(fwk_now() - shm->slot[0].stamp);
-		until = fwk_now() + 60000;
-		while (fwk_now() < until)
-			;
+		compute();
 	}
-	kill(hog, SIGKILL);
-	waitpid(hog, NULL, 0);
+	end_hog(hog);
 	close(efd);
 	report("competitor", "eventfd");
 }
