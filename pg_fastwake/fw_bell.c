@@ -1,14 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * fw_bell.c
- *	  Waking a walsender that sleeps on descriptors, without a signal.
+ *	  Waking a process that sleeps on descriptors, without a signal.
  *
  * A channel over rdma can be waited for by its descriptors only, unless the
  * kernel module is there.  Each WAL flush would then have to signal the
- * walsender.  A bell is an eventfd in the walsender's set: the postmaster makes
- * one for each walsender there may be, and all processes inherit them.
+ * walsender, and each report of an apply the walreceiver.  A bell is an eventfd
+ * in their sets: the postmaster makes one for each walsender there may be, and
+ * one for the walreceiver, and all processes inherit them.
  *
- *	setter						walsender
+ *	setter						owner
  *	A1 latch->is_set = true		B1 maybe_sleeping = true (core)
  *	   full barrier (core)		   full barrier (core)
  *	A2 maybe_sleeping? (core)	B2 latch->is_set? (core)
@@ -18,8 +19,8 @@
  *
  * Core's barriers see to it that A2 finds the sleeper or B2 the latch.  From
  * there on nothing can be lost, whichever way A3 goes: the bell's count and the
- * pending SIGURG (read by signalfd) both stay readable until the walsender
- * takes them.
+ * pending SIGURG (read by signalfd) both stay readable until the owner takes
+ * them.
  *
  * Portions Copyright (c) 2026, the pg_fastwake authors
  *
@@ -39,7 +40,7 @@
 
 #define BELL_ARMED	UINT64CONST(1)
 
-/* Of each bell: the pid of its walsender << 32 | BELL_ARMED; 0 if free. */
+/* Of each bell: the pid of its owner << 32 | BELL_ARMED; 0 if free. */
 static pg_atomic_uint64 *bells = NULL;
 
 /* In the postmaster and all its children; -1 where there is none. */
@@ -53,10 +54,16 @@ bell_of(int pid, uint64 armed)
 	return (uint64) pid << 32 | armed;
 }
 
+static int
+number_of_bells(void)
+{
+	return max_wal_senders + 1;
+}
+
 Size
 FwBellsSize(void)
 {
-	return mul_size(max_wal_senders, sizeof(pg_atomic_uint64));
+	return mul_size(number_of_bells(), sizeof(pg_atomic_uint64));
 }
 
 /* Descriptors outlive a crash restart, the table does not. */
@@ -64,8 +71,8 @@ static void
 make_descriptors(void)
 {
 	bell_fds = MemoryContextAlloc(TopMemoryContext,
-								  mul_size(Max(max_wal_senders, 1), sizeof(int)));
-	for (int i = 0; i < max_wal_senders; i++)
+								  mul_size(number_of_bells(), sizeof(int)));
+	for (int i = 0; i < number_of_bells(); i++)
 		bell_fds[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 }
 
@@ -76,7 +83,7 @@ FwBellsInit(void)
 
 	bells = ShmemInitStruct("pg_fastwake bells", FwBellsSize(), &found);
 	if (!found)
-		for (int i = 0; i < max_wal_senders; i++)
+		for (int i = 0; i < number_of_bells(); i++)
 			pg_atomic_init_u64(&bells[i], 0);
 	if (bell_fds == NULL)
 		make_descriptors();
@@ -94,7 +101,7 @@ FwBellClaim(void)
 {
 	if (my_bell >= 0)
 		return bell_fds[my_bell];
-	for (int i = 0; i < max_wal_senders; i++)
+	for (int i = 0; i < number_of_bells(); i++)
 	{
 		uint64		nobody = 0;
 
@@ -143,7 +150,7 @@ FwBellRing(int pid)
 {
 	const uint64 one = 1;
 
-	for (int i = 0; bells != NULL && i < max_wal_senders; i++)
+	for (int i = 0; bells != NULL && i < number_of_bells(); i++)
 	{
 		uint64		armed = bell_of(pid, BELL_ARMED);
 

@@ -73,10 +73,9 @@ hook_epoll_wait(int epfd, struct epoll_event *events, int maxevents,
 	}
 	if (FwLazySetIs(epfd))
 	{
-		if (!FwLazySetPrepare(epfd))
-			return -1;
 		if (timeout != 0)
 			FwCountSleep(FW_WAIT_WALRECEIVER);
+		return FwLazySetWait(epfd, events, maxevents, timeout);
 	}
 	return real_epoll_wait(epfd, events, maxevents, timeout);
 }
@@ -118,7 +117,7 @@ hook_close(int fd)
  * signal is sent as ever, and if the owner was only just going to publish, it
  * sees is_set; the signal then stays pending for its next look at descriptors.
  *
- * A walsender that sleeps on descriptors has a bell (fw_bell.c).
+ * A walsender or walreceiver that sleeps on descriptors has a bell (fw_bell.c).
  *
  * A process's own signal handlers set its own latch: then its waiter must not
  * fall asleep any more (fastwake_wake_pid() sees to it), and the signal is sent

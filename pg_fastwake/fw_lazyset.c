@@ -19,6 +19,9 @@
  * (FwLazySetFor), and closing it forgets the set first.  Anything else that
  * core adds makes the set an ordinary one again.
  *
+ * The kept set also has the walreceiver's bell (fw_bell.c), rung in place of the
+ * signals that the startup process would send for each report of an apply.
+ *
  * Only in the walreceiver, and only between FwLazySetFor and FwLazySetForget.
  *
  * Portions Copyright (c) 2026, the pg_fastwake authors
@@ -42,6 +45,7 @@ typedef struct Members
 
 static int	our_fd = -1;		/* the descriptor core waits for */
 static int	kept = -1;			/* the epoll set; -1 if there is none */
+static int	bell = -1;			/* in the kept set; -1 if it is not */
 static bool in_use = false;		/* core has it "open" */
 static Members asked;			/* what core has added this time */
 static Members present;			/* what the kernel has */
@@ -59,7 +63,7 @@ FwLazySetForget(void)
 	/* If core has it open (an error is on its way out), core closes it. */
 	if (kept >= 0 && !in_use)
 		close(kept);
-	kept = our_fd = -1;
+	kept = our_fd = bell = -1;
 	in_use = false;
 	present.n = asked.n = 0;
 }
@@ -70,6 +74,17 @@ FwLazySetIs(int epfd)
 	return in_use && epfd == kept;
 }
 
+/* The bell's events carry this address, core's never do. */
+static void
+add_bell(void)
+{
+	struct epoll_event ev = {.events = EPOLLIN,.data.ptr = &bell};
+
+	bell = FwBellClaim();
+	if (bell >= 0 && epoll_ctl(kept, EPOLL_CTL_ADD, bell, &ev) < 0)
+		bell = -1;
+}
+
 /* epoll_create1(): the kept set, if there is one to be had. */
 int
 FwLazySetCreate(int flags)
@@ -77,9 +92,12 @@ FwLazySetCreate(int flags)
 	if (our_fd < 0 || in_use || flags != EPOLL_CLOEXEC)
 		return -1;
 	if (kept < 0)
+	{
 		kept = epoll_create1(EPOLL_CLOEXEC);
-	if (kept < 0)
-		return -1;
+		if (kept < 0)
+			return -1;
+		add_bell();
+	}
 	in_use = true;
 	asked.n = 0;
 	return kept;
@@ -122,7 +140,9 @@ hand_over(void)
 {
 	bool		ok = apply();
 
-	kept = -1;
+	if (bell >= 0)
+		(void) epoll_ctl(kept, EPOLL_CTL_DEL, bell, NULL);
+	kept = bell = -1;
 	in_use = false;
 	present.n = asked.n = 0;
 	return ok;
@@ -147,11 +167,39 @@ FwLazySetAdd(int epfd, int op, int fd, struct epoll_event *event)
 	return 0;
 }
 
-/* Before epoll_wait() on the kept set; false with errno if it is not possible. */
-bool
-FwLazySetPrepare(int epfd)
+static bool
+bell_rang(const struct epoll_event *events, int n)
 {
-	return apply();
+	for (int i = 0; i < n; i++)
+		if (events[i].data.ptr == &bell)
+			return true;
+	return false;
+}
+
+/*
+ * epoll_wait() on the kept set.  A bell is to core what a signal would be: it
+ * looks at its latch, and the other events are still there when it comes back.
+ */
+int
+FwLazySetWait(int epfd, struct epoll_event *events, int maxevents, int timeout)
+{
+	int			n;
+
+	if (!apply())
+		return -1;
+	if (timeout == 0 || bell < 0)
+		n = FwRealEpollWait(epfd, events, maxevents, timeout);
+	else
+	{
+		FwBellArm();
+		n = FwRealEpollWait(epfd, events, maxevents, timeout);
+		FwBellDisarm();
+	}
+	if (!bell_rang(events, n))
+		return n;
+	FwBellDrain();
+	errno = EINTR;
+	return -1;
 }
 
 /* close() of the kept set: it stays. */

@@ -202,7 +202,7 @@ extern void FwCountFallback(FwRole role, const char *name, const char *reason);
 extern Size FwBellsSize(void);
 extern void FwBellsInit(void);
 
-/* This walsender's: a descriptor that is readable once rung, or -1. */
+/* This process's: a descriptor that is readable once rung, or -1. */
 extern int	FwBellClaim(void);
 extern void FwBellArm(void);
 extern void FwBellDisarm(void);
@@ -290,9 +290,10 @@ extern void FwLazySetForget(void);
 extern int	FwLazySetCreate(int flags);
 extern bool FwLazySetIs(int epfd);
 
-/* In place of epoll_ctl(), before epoll_wait(), in place of close(). */
+/* In place of epoll_ctl(), epoll_wait(), close(). */
 extern int	FwLazySetAdd(int epfd, int op, int fd, struct epoll_event *event);
-extern bool FwLazySetPrepare(int epfd);
+extern int	FwLazySetWait(int epfd, struct epoll_event *events, int maxevents,
+						  int timeout);
 extern int	FwLazySetClose(int epfd);
 
 /* ---- waits (fw_wait.c) ---- */
