@@ -188,9 +188,10 @@ is($row{receiver}{$_}, undef, "receiver: no $_")
 {
 	my ($messages, $stop) = (5, 0.7);
 
+	# Before the standstill: the background writer's WAL may be on its way then.
+	my $started = time;
 	value($primary, 'SELECT pg_fastwake_reset()');
 	stop_process($pid{receiver});
-	my $started = time;
 	foreach (1 .. $messages)
 	{
 		value($primary,
