@@ -2,12 +2,13 @@
 /*
  * cq.c - find a completion queue's memory, and the adapter for it.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "channel_internal.h"
 #include "cq.h"
-#include "internal.h"
 
 #define FW_MAPPINGS_MAX 64
 
@@ -64,12 +65,46 @@ static const struct fw_mapping *added(const struct mappings *before,
 }
 
 /* Names of devices can be changed; only rxe shows its netdev as "parent". */
-static bool is_rxe(struct ibv_device *device)
+static bool rxe_device(struct ibv_device *device)
 {
 	char path[IBV_SYSFS_PATH_MAX + 16];
 
 	snprintf(path, sizeof(path), "%s/parent", device->ibdev_path);
 	return access(path, F_OK) == 0;
+}
+
+/* Of the device's driver in the kernel; "" if it shows none. */
+static const char *driver_name(struct ibv_device *device,
+			       char link[IBV_SYSFS_PATH_MAX])
+{
+	char path[IBV_SYSFS_PATH_MAX + 16];
+	const char *slash;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "%s/device/driver", device->ibdev_path);
+	n = readlink(path, link, IBV_SYSFS_PATH_MAX - 1);
+	if (n < 0)
+		return "";
+	link[n] = '\0';
+	slash = strrchr(link, '/');
+	return slash != NULL ? slash + 1 : link;
+}
+
+const char *fw_cq_adapter(struct ibv_device *device, char *reason)
+{
+	char link[IBV_SYSFS_PATH_MAX];
+	const char *driver;
+
+	if (rxe_device(device))
+		return "rxe";
+	if (fw_mlx5_device(device))
+		return "mlx5";
+	driver = driver_name(device, link);
+	(void)fw_reason(
+		reason, -EOPNOTSUPP,
+		"where driver %.64s keeps completions is not known: its event channel is used",
+		driver[0] != '\0' ? driver : "unknown");
+	return NULL;
 }
 
 /* With its adapter, if its memory is found. */
@@ -94,21 +129,18 @@ static struct ibv_cq *create_rxe(struct fw_cq *cq, struct ibv_context *verbs,
 struct ibv_cq *fw_cq_create(struct fw_cq *cq, struct ibv_context *verbs,
 			    int depth, struct ibv_comp_channel *channel)
 {
-	*cq = (struct fw_cq){ .producer = NULL };
-	if (is_rxe(verbs->device))
+	struct ibv_cq *created;
+
+	*cq = (struct fw_cq){ .adapter = NULL };
+	if (rxe_device(verbs->device))
 		return create_rxe(cq, verbs, depth, channel);
-	return ibv_create_cq(verbs, depth, NULL, channel, 0);
+	created = ibv_create_cq(verbs, depth, NULL, channel, 0);
+	if (created != NULL && fw_mlx5_device(verbs->device))
+		(void)fw_cq_open_mlx5(cq, created);
+	return created;
 }
 
 bool fw_cq_watch(const struct fw_cq *cq, struct fastwake_watch *watch)
 {
-	if (cq->producer == NULL)
-		return false;
-	*watch = (struct fastwake_watch){
-		.word = cq->producer,
-		.operand = fw_load_acquire(cq->producer),
-		.size = 4,
-		.condition = FASTWAKE_NE | FASTWAKE_SILENT
-	};
-	return true;
+	return cq->adapter != NULL && cq->adapter->watch(cq, watch);
 }

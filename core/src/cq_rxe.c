@@ -13,6 +13,19 @@
 /* Of one completion, struct ib_uverbs_wc, rounded up to a power of two. */
 #define FW_RXE_LOG2_CQE 6
 
+static bool rxe_watch(const struct fw_cq *cq, struct fastwake_watch *watch)
+{
+	*watch = (struct fastwake_watch){
+		.word = cq->u.producer,
+		.operand = fw_load_acquire(cq->u.producer),
+		.size = 4,
+		.condition = FASTWAKE_NE | FASTWAKE_SILENT
+	};
+	return true;
+}
+
+static const struct fw_cq_adapter rxe_adapter = { "rxe", rxe_watch };
+
 bool fw_cq_adapt_rxe(struct fw_cq *cq, const struct fw_mapping *mapping,
 		     unsigned int entries)
 {
@@ -29,6 +42,7 @@ bool fw_cq_adapt_rxe(struct fw_cq *cq, const struct fw_mapping *mapping,
 	    fw_load(&queue->consumer_index) >= slots)
 		return false;
 	cq->mapping = *mapping;
-	cq->producer = &queue->producer_index;
+	cq->u.producer = &queue->producer_index;
+	cq->adapter = &rxe_adapter;
 	return true;
 }
