@@ -70,7 +70,7 @@ pages=$(documented)
 result $? "every declared function has a man page"
 [ -z "$pages" ] || echo "$pages"
 
-broken=$(grep -l '^\.so ' man/*.[37] | while read -r page; do
+broken=$(grep -l '^\.so ' man/*.[137] | while read -r page; do
 	target=$(sed -n 's|^\.so man[37]/||p' "$page")
 	[ -e "man/$target" ] || echo "# $page: no page $target"
 done)
@@ -80,7 +80,7 @@ result $? "every alias of a man page has its page"
 
 if command -v mandoc >/dev/null; then
 	# shellcheck disable=SC2046
-	mandoc -T lint -W warning $(grep -L '^\.so ' man/*.[37])
+	mandoc -T lint -W warning $(grep -L '^\.so ' man/*.[137])
 	result $? "mandoc finds nothing wrong with the man pages"
 else
 	count=$((count + 1))

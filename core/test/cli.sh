@@ -1,0 +1,141 @@
+#!/bin/sh
+# SPDX-License-Identifier: PostgreSQL
+#
+# cli.sh - fastwake(1) as its users call it, with the module where it is loaded
+# and without. Run by make test.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+: "${FASTWAKE:=./fastwake}"
+count=0
+failed=0
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+result() { # STATUS NAME
+	count=$((count + 1))
+	if [ "$1" -eq 0 ]; then
+		echo "ok $count - $2"
+	else
+		echo "not ok $count - $2"
+		sed 's/^/# /' "$work/out" "$work/err" 2>/dev/null
+		failed=1
+	fi
+}
+
+# Run it: status, output and errors are kept.
+run() {
+	"$FASTWAKE" "$@" >"$work/out" 2>"$work/err"
+	status=$?
+}
+
+is_status() { # STATUS NAME
+	[ "$status" -eq "$1" ]
+	result $? "$2: status $1"
+}
+
+has() { # FILE PATTERN NAME
+	grep -qE -- "$2" "$work/$1"
+	result $? "$3"
+}
+
+# The output is one JSON value, for which a Perl expression of $j is true.
+json() { # EXPRESSION NAME
+	perl -MJSON::PP -e 'local $/; my $j = decode_json(<STDIN>);
+		exit !(eval($ARGV[0]) // die $@)' "$1" <"$work/out"
+	result $? "$2"
+}
+
+misuse() { # ARGUMENT...
+	run "$@"
+	[ "$status" -eq 2 ] && [ ! -s "$work/out" ] &&
+		grep -q '^fastwake' "$work/err" && grep -q -- --help "$work/err"
+	result $? "bad usage is refused: fastwake $*"
+}
+
+usage() {
+	run --help
+	is_status 0 --help
+	for command in $commands; do
+		has out "^  $command " "it names $command"
+	done
+	run --version
+	is_status 0 --version
+	has out "^fastwake $(cat ../VERSION)\$" "it is the version"
+	misuse
+	misuse --nonsense
+	misuse nonsense
+	misuse status --nonsense
+	misuse status --json more
+	"$FASTWAKE" status >/dev/full 2>"$work/err"
+	status=$?
+	is_status 1 "output that cannot be written"
+}
+
+# What both forms say of a state of the module.
+says() { # STATUS STATE TEXT
+	run status
+	is_status "$1" "status, module $2"
+	has out "^module +$3" "it says so"
+	run status --json
+	is_status "$1" "status --json"
+	json "\$j->{module}{state} eq '$2'" "it says so as well"
+	json 'ref $j->{devices} eq "ARRAY" && ref $j->{cores} eq "ARRAY"' \
+		"devices and cores are there"
+}
+
+devices() {
+	run status --json
+	for path in /sys/class/infiniband/*; do
+		[ -e "$path" ] || continue
+		name=${path##*/}
+		json "grep { \$_->{name} eq '$name' && (\$_->{adapter} || \$_->{reason}) } @{\$j->{devices}}" \
+			"device $name is shown with adapter or reason"
+		[ -e "$path/parent" ] || continue
+		json "grep { \$_->{name} eq '$name' && \$_->{adapter} eq 'rxe' } @{\$j->{devices}}" \
+			"$name has the adapter rxe"
+	done
+}
+
+without_module() {
+	says 1 absent 'the module is not loaded'
+	has out 'modprobe fastwake' "the remedy is named"
+	json '@{$j->{cores}} == 0' "there are no cores"
+}
+
+# As a user without permission, by whom the program can be read.
+forbidden() {
+	cp "$FASTWAKE" "$work/fastwake" && chmod 755 "$work" "$work/fastwake"
+	setpriv --reuid 65534 --regid 65534 --clear-groups \
+		"$work/fastwake" status >"$work/out" 2>"$work/err"
+	status=$?
+	is_status 1 "status, no permission"
+	has out '^module +no permission' "it says so"
+	has out "remedy: as root: .*usermod -aG $1 nobody" \
+		"it names user, group $1 and command"
+}
+
+with_module() {
+	says 0 ready ready
+	json '$j->{module}{abi} == 1 && $j->{module}{waiters_max} > 0' \
+		"ABI and limits"
+	json 'grep { $_ eq "backstop" } @{$j->{module}{features}}' "features"
+	json "@{\$j->{cores}} == $(nproc --all)" "all cores are there"
+	json '!grep { !defined $_->{polls} || !defined $_->{backstops} } @{$j->{cores}}' \
+		"each with its counters"
+	[ "$(id -u)" -eq 0 ] || return
+	forbidden fastwake # udev's rule is not there: the device is root's
+	chgrp daemon /dev/fastwake
+	forbidden daemon
+	chgrp root /dev/fastwake
+}
+
+commands='status'
+usage
+devices
+if [ -e /dev/fastwake ]; then
+	with_module
+else
+	without_module
+fi
+echo "1..$count"
+exit $failed
