@@ -36,13 +36,18 @@ static struct fastwake_ioc_watch ne(uint64_t i, uint64_t operand)
 	return fwk_watch(region, i * 8, FASTWAKE_COND_NE, operand);
 }
 
-/* Poll for a condition, at most 10 s. */
-#define eventually(condition)                                \
-	({                                                   \
-		uint64_t end_ = fwk_now() + 10 * FWK_SECOND; \
-		while (!(condition) && fwk_now() < end_)     \
-			sched_yield();                       \
-		(condition);                                 \
+/*
+ * Poll for a condition, at most 60 s, which is no measure of anything: others
+ * may keep this machine busy.  It is not evaluated again once it was true:
+ * it may be a WAKE, which succeeds once.
+ */
+#define eventually(condition)                                      \
+	({                                                         \
+		uint64_t end_ = fwk_now() + 60 * FWK_SECOND;       \
+		bool true_;                                        \
+		while (!(true_ = (condition)) && fwk_now() < end_) \
+			sched_yield();                             \
+		true_;                                             \
 	})
 
 /* Runs F in a child; returns its exit status. */
@@ -645,10 +650,14 @@ static void test_test_event(void)
 	struct fastwake_ioc_watch w = ne(16, 0);
 	uint64_t t = fwk_now(), count = 0;
 	uint32_t later = 1; /* slot */
+	int rc = 0;
 
 	store(16, 0);
 	tap_is(fwk_ioctl(fd, FASTWAKE_IOC_TEST_EVENT, &e), 0, "TEST_EVENT");
-	tap_is(FASTWAKE_WAIT_INDEX(fwk_wait(fd, 0, &w, 1, FWK_SECOND, 0)), 0,
+	/* Its interrupt may come late if the core's host is busy: park, retry. */
+	tap_ok(eventually((rc = fwk_wait(fd, 0, &w, 1, FWK_SECOND, 0)) !=
+			  -ETIME) &&
+		       FASTWAKE_WAIT_INDEX(rc) == 0,
 	       "the event ends the wait");
 	tap_is(words[16], 77, "it stored the value");
 	tap_ok(words[17] >= t + FWK_MS && words[17] <= fwk_now(),
@@ -680,8 +689,13 @@ static void test_test_event(void)
 	BAD(eventfd, 12345, -EBADF);
 	BAD(eventfd, fd, -EINVAL);
 	e.eventfd = eventfd(0, 0);
-	tap_is(fwk_ioctl(fd, FASTWAKE_IOC_TEST_EVENT, &e), 0, "with eventfd");
-	tap_ok(read(e.eventfd, &count, 8) == 8 && count == 1, "is signalled");
+	/* The slot is free a moment after its store is seen. */
+	tap_ok(eventually((rc = fwk_ioctl(fd, FASTWAKE_IOC_TEST_EVENT, &e)) !=
+			  -EBUSY) &&
+		       rc == 0,
+	       "with eventfd");
+	tap_ok(rc == 0 && read(e.eventfd, &count, 8) == 8 && count == 1,
+	       "is signalled");
 	close(e.eventfd);
 }
 
