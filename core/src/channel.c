@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "channel_internal.h"
+#include "fault.h"
 
 /*
  * How often a caller who polls without ever arming the descriptors pays for
@@ -161,9 +162,12 @@ static ssize_t send_frame(struct fastwake_channel *ch, const uint8_t *payload,
 		length = (uint32_t)left;
 	fw_frame_build(tx->ring + offset, tx->stream, end ? FW_FRAME_END : 0,
 		       tx->head, payload, length);
-	rc = ch->ops->commit(ch, offset, FW_FRAME_HEADER + length, space);
-	if (rc < 0)
-		return rc;
+	if (fw_fault_frame(tx->ring + offset, payload, length)) {
+		rc = ch->ops->commit(ch, offset, FW_FRAME_HEADER + length,
+				     space);
+		if (rc < 0)
+			return rc;
+	}
 	tx->partial = !end;
 	ch->tx_bytes += length;
 	ch->tx_messages += end;
