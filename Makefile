@@ -7,6 +7,7 @@
 #	make install		[PREFIX=/usr/local] [DESTDIR=] [PG_CONFIG=pg_config]
 #	make demo			[LAB=1]
 #	make test
+#	make chaos			[DURATION=60] [TRANSPORT=shm|rdma] [SEED=] [CLIENTS=200] [RATE=]
 
 MODULE_big = pg_fastwake
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard pg_fastwake/*.c)))
@@ -98,4 +99,9 @@ demo:
 test:
 	t/run
 
-.PHONY: core install-core clean-core kmod clean-kmod indent indent-check demo test
+# A campaign of faults; the seed it prints repeats it.
+chaos:
+	DURATION='$(or $(DURATION),60)' TRANSPORT='$(TRANSPORT)' SEED='$(SEED)' \
+		CLIENTS='$(CLIENTS)' RATE='$(RATE)' BREAK='$(BREAK)' t/run chaos
+
+.PHONY: core install-core clean-core kmod clean-kmod indent indent-check demo test chaos

@@ -21,7 +21,10 @@ prove_as_postgres()
         PG_REGRESS="$pgxs_dir/src/test/regress/pg_regress" \
         FW_DESTDIR="$work/inst" FW_PKGLIBDIR="$pg_lib" \
         FW_TRANSPORT="$FW_TRANSPORT" FW_TEMPLATE="${FW_TEMPLATE-}" \
-        FW_LINK_CTL="${FW_LINK_CTL-}" FW_VALGRIND="${FW_VALGRIND-}" \
+        FW_LINK_CTL="${FW_LINK_CTL-}" FW_DISK="${FW_DISK-}" \
+        FW_CHAOS_DURATION="${FW_CHAOS_DURATION-}" FW_CHAOS_SEED="${FW_CHAOS_SEED-}" \
+        FW_CHAOS_CLIENTS="${FW_CHAOS_CLIENTS-}" FW_CHAOS_RATE="${FW_CHAOS_RATE-}" \
+        FW_CHAOS_BREAK="${FW_CHAOS_BREAK-}" FW_VALGRIND="${FW_VALGRIND-}" \
         PG_TEST_TIMEOUT_DEFAULT="${PG_TEST_TIMEOUT_DEFAULT:-180}" \
         prove -v -I t -I "$pgxs_dir/src/test/perl" "$@")
 }
