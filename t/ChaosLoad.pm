@@ -32,6 +32,8 @@ sub new
 	}, $class;
 	my $checksum = CHECKSUM =~ s/\b(run|id)\b/:$1/gr =~ s/\bclient\b/:client_id/r;
 
+	# The server reads a file in it.
+	chmod 0755, $self->{dir};
 	# The filler is there so that a row has something to be torn in.
 	append_to_file("$self->{dir}/insert.sql", <<"END");
 \\set id :id + 1

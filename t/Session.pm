@@ -8,13 +8,29 @@ use strict;
 use warnings FATAL => 'all';
 
 use IO::Select;
+use IO::Socket::INET;
 use IO::Socket::UNIX;
 use Time::HiRes qw(time);
 
+# NODE: anything with a host (a directory: that of a Unix socket) and a port.
 sub new
 {
 	my ($class, $node) = @_;
-	return bless { path => $node->host . '/.s.PGSQL.' . $node->port }, $class;
+	return bless { host => $node->host, port => $node->port }, $class;
+}
+
+sub open_socket
+{
+	my ($self) = @_;
+
+	return IO::Socket::UNIX->new(
+		Peer => "$self->{host}/.s.PGSQL.$self->{port}")
+	  if $self->{host} =~ m{^/};
+	return IO::Socket::INET->new(
+		PeerAddr => $self->{host},
+		PeerPort => $self->{port},
+		Timeout => $self->{deadline} - time,
+		Proto => 'tcp');
 }
 
 # Why the last query has no result.
@@ -97,12 +113,11 @@ sub answer
 sub connect
 {
 	my ($self) = @_;
-	my $user = getpwuid $>;
+	my $user = $ENV{PGUSER} // getpwuid $>;
 	my $parameters = join "\0", 'user', $user, 'database', 'postgres',
 	  'application_name', 'test', "\0";
 
-	$self->{socket} = IO::Socket::UNIX->new(Peer => $self->{path})
-	  or die "could not connect: $!\n";
+	$self->{socket} = $self->open_socket or die "could not connect: $!\n";
 	$self->give(pack 'NN a*', 8 + length $parameters, 196608, $parameters);
 	$self->answer;
 	return;
