@@ -21,11 +21,13 @@
 #define STATUS_COLUMNS		14
 #define REPLICATION_COLUMNS 28	/* in 0.2; 23 in 0.1 */
 #define WAITS_COLUMNS		10
+#define CORES_COLUMNS		7
 
 PG_FUNCTION_INFO_V1(pg_fastwake_status_0_1);
 PG_FUNCTION_INFO_V1(pg_fastwake_replication_0_1);
 PG_FUNCTION_INFO_V1(pg_fastwake_replication_0_2);
 PG_FUNCTION_INFO_V1(pg_fastwake_waits_0_1);
+PG_FUNCTION_INFO_V1(pg_fastwake_cores_0_2);
 PG_FUNCTION_INFO_V1(pg_fastwake_reset);
 
 static const char *const class_names[FW_WAIT_CLASSES] = {
@@ -317,6 +319,52 @@ pg_fastwake_waits_0_1(PG_FUNCTION_ARGS)
 								 row.values, row.nulls);
 		}
 	}
+	return (Datum) 0;
+}
+
+static void
+put_core(ReturnSetInfo *rsinfo, const struct fastwake_core_info *core)
+{
+	Row			row = {.n = 0};
+
+	put(&row, Int32GetDatum((int32) core->core));
+	put(&row, Int32GetDatum((int32) core->waiters));
+	put_count(&row, core->polls);
+	put_count(&row, core->hits);
+	put_count(&row, core->switches);
+	put_count(&row, core->backstops);
+	put_count(&row, core->parked);
+	Assert(row.n == CORES_COLUMNS);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
+						 row.values, row.nulls);
+}
+
+/* Cores as the kernel module counts on them; none without the module. */
+Datum
+pg_fastwake_cores_0_2(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	struct fastwake_core_info *cores;
+	int			max,
+				n;
+
+	FwRequirePreload();
+	InitMaterializedSRF(fcinfo, 0);
+
+	max = fastwake_domain_cores(FwDomain, NULL, 0);
+	if (max == -ENODEV)
+		return (Datum) 0;
+	cores = palloc0(sizeof(*cores) * Max(max, 1));
+	n = fastwake_domain_cores(FwDomain, cores, Max(max, 0));
+	if (n < 0)
+	{
+		errno = -n;
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not read the counters of the kernel module: %m")));
+	}
+	for (int i = 0; i < Min(n, max); i++)
+		put_core(rsinfo, &cores[i]);
 	return (Datum) 0;
 }
 

@@ -55,10 +55,26 @@ LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
 
 CREATE VIEW pg_fastwake_histogram AS SELECT * FROM pg_fastwake_buckets();
 
+CREATE FUNCTION pg_fastwake_cores(
+    OUT core integer,
+    OUT waiters integer,
+    OUT polls bigint,
+    OUT hits bigint,
+    OUT switches bigint,
+    OUT backstops bigint,
+    OUT parked bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pg_fastwake_cores_0_2'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE VIEW pg_stat_fastwake_cores AS SELECT * FROM pg_fastwake_cores();
+
 COMMENT ON FUNCTION pg_fastwake_replication() IS 'Replication connections that have negotiated a transport';
 COMMENT ON VIEW pg_stat_fastwake_replication IS 'Replication connections that have negotiated a transport, on either side';
 COMMENT ON FUNCTION pg_fastwake_buckets() IS 'Histograms of wake-up latency and round trips: cumulative buckets';
 COMMENT ON VIEW pg_fastwake_histogram IS 'Histograms of wake-up latency and round trips: cumulative buckets, bounds included';
+COMMENT ON FUNCTION pg_fastwake_cores() IS 'Cores, as the kernel module counts on them';
+COMMENT ON VIEW pg_stat_fastwake_cores IS 'Cores, as the kernel module counts on them for all who use it; no row without the module';
 
 COMMENT ON COLUMN pg_stat_fastwake.version IS 'Version of the loaded library';
 COMMENT ON COLUMN pg_stat_fastwake.enabled IS 'Setting pg_fastwake.enabled';
@@ -115,6 +131,14 @@ COMMENT ON COLUMN pg_stat_fastwake_waits.wakeup_p99_us IS '99 % of the wake-ups 
 COMMENT ON COLUMN pg_stat_fastwake_waits.wakeup_p999_us IS '99.9 % of the wake-ups took no longer';
 COMMENT ON COLUMN pg_stat_fastwake_waits.wakeup_max_us IS 'The longest wake-up';
 
+COMMENT ON COLUMN pg_stat_fastwake_cores.core IS 'Number of the CPU';
+COMMENT ON COLUMN pg_stat_fastwake_cores.waiters IS 'Threads that wait there now';
+COMMENT ON COLUMN pg_stat_fastwake_cores.polls IS 'Looks at the words of all of the core''s waiters';
+COMMENT ON COLUMN pg_stat_fastwake_cores.hits IS 'Waits ended by the waiter''s own look at its words';
+COMMENT ON COLUMN pg_stat_fastwake_cores.switches IS 'Waits that gave up the core';
+COMMENT ON COLUMN pg_stat_fastwake_cores.backstops IS 'Looks by the timer, while others use the core';
+COMMENT ON COLUMN pg_stat_fastwake_cores.parked IS 'Waits that used up their budget, to go on elsewhere';
+
 COMMENT ON COLUMN pg_fastwake_histogram.name IS 'What is measured: pg_fastwake_wakeup or pg_fastwake_rtt';
 COMMENT ON COLUMN pg_fastwake_histogram.labels IS 'Of what: class and mode, or application_name, transport and pid';
 COMMENT ON COLUMN pg_fastwake_histogram.bucket_le_ns IS 'Bound of the bucket in nanoseconds, included; the last one stands for none';
@@ -122,8 +146,10 @@ COMMENT ON COLUMN pg_fastwake_histogram.count IS 'How many values were at most t
 
 REVOKE ALL ON FUNCTION pg_fastwake_replication() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pg_fastwake_buckets() FROM PUBLIC;
-REVOKE ALL ON pg_stat_fastwake_replication, pg_fastwake_histogram FROM PUBLIC;
+REVOKE ALL ON FUNCTION pg_fastwake_cores() FROM PUBLIC;
+REVOKE ALL ON pg_stat_fastwake_replication, pg_stat_fastwake_cores, pg_fastwake_histogram FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION pg_fastwake_replication() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION pg_fastwake_buckets() TO pg_monitor;
-GRANT SELECT ON pg_stat_fastwake_replication, pg_fastwake_histogram TO pg_monitor;
+GRANT EXECUTE ON FUNCTION pg_fastwake_cores() TO pg_monitor;
+GRANT SELECT ON pg_stat_fastwake_replication, pg_stat_fastwake_cores, pg_fastwake_histogram TO pg_monitor;

@@ -139,6 +139,27 @@ int fastwake_domain_pin(struct fastwake_domain *domain, void *mem,
 void fastwake_domain_unpin(struct fastwake_domain *domain, const void *mem);
 
 /*
+ * What the module counts on one core, for all who use it, since it was loaded.
+ */
+struct fastwake_core_info {
+	uint32_t core;	  /* number of the CPU */
+	uint32_t waiters; /* that wait there now */
+	uint64_t waits;
+	uint64_t polls; /* looks at the words of all of the core's waiters */
+	uint64_t hits;	/* waits ended by the waiter's own look at its words */
+	uint64_t switches;  /* waits that gave it up */
+	uint64_t backstops; /* looks by the timer of a core that others use */
+	uint64_t parked;    /* waits whose budget was used up */
+};
+
+/*
+ * Fill in at most MAX of the cores that are there, in order.  Returns how many
+ * there are; -ENODEV: DOMAIN has no module; -ENOMEM.
+ */
+int fastwake_domain_cores(const struct fastwake_domain *domain,
+			  struct fastwake_core_info *cores, unsigned int max);
+
+/*
  * Bind slot SLOT to the calling process, and publish its pid for
  * fastwake_wake_pid().  -EBUSY if a live process other than the caller holds
  * the slot, -ENOSPC if the pid cannot be published (too many collisions: the

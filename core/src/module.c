@@ -17,8 +17,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -83,6 +85,8 @@ static int query(struct fw_module *module, char *reason)
 			q.out_abi, FASTWAKE_ABI_VERSION);
 	module->waiters_max = q.out_waiters_max;
 	module->watches_max = q.out_watches_max;
+	module->cores = q.out_cores;
+	module->core_stride = q.out_core_stride;
 	return 0;
 }
 
@@ -204,6 +208,63 @@ int fastwake_domain_use_module(struct fastwake_domain *domain, char *reason)
 int fastwake_domain_has_module(const struct fastwake_domain *domain)
 {
 	return domain->module != NULL;
+}
+
+/* ------------------------------------------------------------------ */
+/* Cores                                                              */
+/* ------------------------------------------------------------------ */
+
+/* A CPU may be possible, and have a place in the table, but not be there. */
+static bool core_exists(unsigned int core)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%u", core);
+	return access(path, F_OK) == 0;
+}
+
+static struct fastwake_core_info core_info(const struct fastwake_core *core,
+					   unsigned int number)
+{
+	return (struct fastwake_core_info){
+		.core = number,
+		.waiters = fw_load(&core->waiters),
+		.waits = fw_load(&core->waits),
+		.polls = fw_load(&core->polls),
+		.hits = fw_load(&core->immediate) + fw_load(&core->spun),
+		.switches = fw_load(&core->slept),
+		.backstops = fw_load(&core->backstops),
+		.parked = fw_load(&core->parks),
+	};
+}
+
+int fastwake_domain_cores(const struct fastwake_domain *domain,
+			  struct fastwake_core_info *cores, unsigned int max)
+{
+	const struct fw_module *module = domain->module;
+	unsigned int i, n = 0;
+	size_t length;
+	char *mapped;
+
+	if (module == NULL)
+		return -ENODEV;
+	length = (size_t)module->cores * module->core_stride;
+	mapped = mmap(NULL, length, PROT_READ, MAP_SHARED, module->fd,
+		      (off_t)FASTWAKE_MMAP_CORES);
+	if (mapped == MAP_FAILED)
+		return -errno;
+	for (i = 0; i < module->cores; i++) {
+		if (!core_exists(i))
+			continue;
+		if (n < max)
+			cores[n] = core_info(
+				(const void *)(mapped +
+					       (size_t)i * module->core_stride),
+				i);
+		n++;
+	}
+	munmap(mapped, length);
+	return (int)n;
 }
 
 void fw_module_close(struct fw_module *module)

@@ -27,6 +27,8 @@ struct fw_module {
 	int fd;
 	uint32_t waiters_max;
 	uint32_t watches_max;
+	uint32_t cores;
+	uint32_t core_stride;
 	unsigned int nregions;
 	struct fw_region regions[FW_REGIONS_MAX];
 };

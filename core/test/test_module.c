@@ -95,6 +95,8 @@ static void test_absent(void)
 	tap_is(fastwake_domain_has_module(domain), 0, "no module unless asked");
 	tap_is(fastwake_domain_pin(domain, shm, 8), -ENODEV,
 	       "nor can memory be pinned");
+	tap_is(fastwake_domain_cores(domain, NULL, 0), -ENODEV,
+	       "it counts on no core");
 	tap_is(fastwake_domain_use_module(domain, reason), -ENODEV,
 	       "not loaded: -ENODEV");
 	tap_ok(strstr(reason, "/dev/fastwake") != NULL &&
@@ -277,6 +279,38 @@ static void test_unpin(void)
 	tap_ok(1, "unpinned twice");
 }
 
+#define CORES 64
+
+static uint64_t waits_of_all(const struct fastwake_core_info *cores, int n)
+{
+	uint64_t waits = 0;
+
+	while (n-- > 0)
+		waits += cores[n].waits;
+	return waits;
+}
+
+static void test_cores(void)
+{
+	struct fastwake_core_info before[CORES], after[CORES];
+	int n = fastwake_domain_cores(domain, before, CORES), i, good = 0;
+
+	tap_is(n, sysconf(_SC_NPROCESSORS_CONF), "each core has counters");
+	trust_module();
+	tap_is(wait_one(watch(&shm->word, shm->word, NULL), MS, NULL),
+	       -ETIMEDOUT, "one more wait");
+	tap_is(fastwake_domain_cores(domain, after, CORES), n, "as many cores");
+	tap_ok(waits_of_all(after, n) > waits_of_all(before, n),
+	       "the wait was counted");
+	for (i = 0; i < n; i++)
+		good += after[i].core == before[i].core &&
+			after[i].waits >= before[i].waits &&
+			after[i].polls >= before[i].polls;
+	tap_is(good, n, "each in its place, and never less than before");
+	tap_is(fastwake_domain_cores(domain, NULL, 0), n,
+	       "asked for their number only");
+}
+
 int main(void)
 {
 	tap_begin();
@@ -297,6 +331,7 @@ int main(void)
 	test_signal();
 	test_ping_pong();
 	test_unpin();
+	test_cores();
 	fastwake_waiter_detach(waiter);
 	fastwake_domain_destroy(domain);
 	return tap_done();
