@@ -92,7 +92,7 @@ module_param_named(nohz_full, fw_use_nohz_full, bool, 0444);
 MODULE_PARM_DESC(nohz_full, "dispatcher and backstop on nohz_full cores (off)");
 
 bool fw_test_events;
-module_param_named(test_events, fw_test_events, bool, 0444);
+module_param_named(test_events, fw_test_events, bool, 0644);
 MODULE_PARM_DESC(test_events, "root may order test events (off)");
 
 /* ---- ioctls ---- */

@@ -21,6 +21,10 @@ struct command {
 static const struct command commands[] = {
 	{ "status", cli_status, "[--json]",
 	  "what there is: module, RDMA devices, cores" },
+	{ "top", cli_top, "[-d SECONDS] [-n COUNT]",
+	  "what the cores' waits do, per second" },
+	{ "bench", cli_bench, "[--json] [-n EVENTS] [CASE...]",
+	  "what a wake-up costs, beside Linux's own" },
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(*commands))

@@ -66,6 +66,15 @@ usage() {
 	misuse nonsense
 	misuse status --nonsense
 	misuse status --json more
+	misuse top -n 0
+	misuse top -n 1.5
+	misuse top -d
+	misuse top -d -1
+	misuse top nonsense
+	misuse bench nonsense
+	misuse bench --json handoff nonsense
+	misuse bench -n 99
+	misuse bench -n many
 	"$FASTWAKE" status >/dev/full 2>"$work/err"
 	status=$?
 	is_status 1 "output that cannot be written"
@@ -100,6 +109,12 @@ without_module() {
 	says 1 absent 'the module is not loaded'
 	has out 'modprobe fastwake' "the remedy is named"
 	json '@{$j->{cores}} == 0' "there are no cores"
+	run top -n 1
+	is_status 1 "top, no module"
+	has err 'not loaded; remedy: modprobe fastwake' "it says why"
+	run bench
+	is_status 1 "bench, no module"
+	has err 'not loaded; remedy: modprobe fastwake' "it says why"
 }
 
 # As a user without permission, by whom the program can be read.
@@ -114,6 +129,35 @@ forbidden() {
 		"it names user, group $1 and command"
 }
 
+# top's rates while bench waits: what one counts the other shows.
+rates() {
+	"$FASTWAKE" bench --json -n 50000 own-event >"$work/bench" 2>&1 &
+	bench=$!
+	seen=0
+	for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+		run top -d 0.3 -n 1
+		seen=$(awk '/^[0-9]/ { n += $4 } END { print (n > 0) }' "$work/out")
+		[ "$seen" = 0 ] || break
+	done
+	[ "$seen" = 1 ]
+	result $? "top shows waits while there are some"
+	wait "$bench"
+	status=$?
+	is_status 0 "bench meanwhile"
+}
+
+measures() {
+	run bench --json -n 100 own-event handoff
+	is_status 0 "bench"
+	[ "$(grep -cE '^\{"case": "(own-event|handoff)", "path": "[a-z]+", "n": 100, "p50_us": [0-9.]+, "p99_us": [0-9.]+, "max_us": [0-9.]+\}$' "$work/out")" -eq 7 ] &&
+		[ "$(wc -l <"$work/out")" -eq 7 ]
+	result $? "seven figures, an object a line"
+	has err 'not compared' "none is compared on such a clock"
+	grep -q N /sys/module/fastwake/parameters/test_events
+	result $? "test events are off again"
+	rates
+}
+
 with_module() {
 	says 0 ready ready
 	json '$j->{module}{abi} == 1 && $j->{module}{waiters_max} > 0' \
@@ -122,14 +166,26 @@ with_module() {
 	json "@{\$j->{cores}} == $(nproc --all)" "all cores are there"
 	json '!grep { !defined $_->{polls} || !defined $_->{backstops} } @{$j->{cores}}' \
 		"each with its counters"
+	run top -d 0.1 -n 3
+	is_status 0 "top"
+	[ "$(grep -c '^core ' "$work/out")" -eq 3 ] &&
+		[ "$(grep -cE '^[0-9]+ ' "$work/out")" -eq $((3 * $(nproc --all))) ]
+	result $? "three tables, a line for each core"
+	! grep -q "$(printf '\033')" "$work/out"
+	result $? "plain, since it is no terminal"
+	script -qec "$FASTWAKE top -d 0.1 -n 1" /dev/null >"$work/out" 2>&1 \
+		</dev/null
+	grep -q "$(printf '\033\[H')" "$work/out"
+	result $? "drawn in place on a terminal"
 	[ "$(id -u)" -eq 0 ] || return
+	measures
 	forbidden fastwake # udev's rule is not there: the device is root's
 	chgrp daemon /dev/fastwake
 	forbidden daemon
 	chgrp root /dev/fastwake
 }
 
-commands='status'
+commands='status top bench'
 usage
 devices
 if [ -e /dev/fastwake ]; then
