@@ -317,8 +317,9 @@ sub link_is
 	# Bit 0: IFF_UP
 	poll_until(
 		sub {
-			(hex(slurp_file("/sys/class/net/$netdev/flags")) & 1) ==
-			  ($state eq 'up');
+			slurp_file("/sys/class/net/$netdev/flags") =~ /^0x([0-9a-f]+)$/
+			  or die "$netdev has no flags";
+			(hex($1) & 1) == ($state eq 'up');
 		}) or die "$netdev is not $state";
 	return;
 }

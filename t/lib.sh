@@ -28,3 +28,33 @@ prove_as_postgres()
         PG_TEST_TIMEOUT_DEFAULT="${PG_TEST_TIMEOUT_DEFAULT:-180}" \
         prove -v -I t -I "$pgxs_dir/src/test/perl" "$@")
 }
+
+# One file, its output shown whole when it has ended: several run at a time.
+# What a failed one wrote to its own log, as why it died, is shown too.
+prove_one()
+{
+    local work=$1 out=$2 file=$3 log status name
+    log=$(mktemp)
+    prove_as_postgres "$work" "$out" --timer "$file" >"$log" 2>&1
+    status=$?
+    if ((status != 0)); then
+        name=$(basename "$file" .pl)
+        tail -n 100 "$out/tmp_check/log/regress_log_$name" | sed 's/^/# /' >>"$log"
+    fi
+    flock "$out" cat "$log"
+    rm -f "$log"
+    return $status
+}
+
+# Files, JOBS at a time, begun in this order.  What they do most is wait: for
+# timeouts, and for servers.
+prove_files()
+{
+    local jobs=$1 work=$2 out=$3
+    shift 3
+    mkdir -p "$out"
+    export -f prove_as_postgres prove_one
+    export FW_TRANSPORT
+    printf '%s\0' "$@" |
+        xargs -0 -n 1 -P "$jobs" bash -c 'prove_one "$@"' prove_one "$work" "$out"
+}
