@@ -23,15 +23,46 @@
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/nospec.h>
 #include <linux/percpu-refcount.h>
 #include <linux/percpu.h>
 #include <linux/sched.h>
 #include <linux/sched/stat.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
-#include <linux/xarray.h>
 
 #include "uapi/fastwake.h"
+
+/* ---- table.c: objects by number ---- */
+
+struct fw_table {
+	void **slot; /* NULL as long as nothing was inserted */
+	u32 min;     /* the first number */
+	u32 size;    /* one more than the last */
+	u32 free;    /* no number below is free */
+	u32 end;     /* no number from here on was ever taken */
+};
+
+void fw_table_init(struct fw_table *t, u32 min, u32 size);
+void fw_table_destroy(struct fw_table *t);
+int fw_table_reserve(struct fw_table *t);
+u32 fw_table_free_number(struct fw_table *t);
+void fw_table_set(struct fw_table *t, u32 id, void *object);
+void *fw_table_erase(struct fw_table *t, u32 id);
+
+/* Under RCU, or the lock of the domain. */
+static __always_inline void *fw_table_load(const struct fw_table *t, u32 id)
+{
+	void **slot = READ_ONCE(t->slot);
+
+	if (unlikely(!slot || id >= t->size))
+		return NULL;
+	return READ_ONCE(slot[array_index_nospec(id, t->size)]);
+}
+
+#define fw_table_for_each(t, id, object)                    \
+	for ((id) = (t)->min; (id) < READ_ONCE((t)->end); (id)++) \
+		if (((object) = fw_table_load(t, id)))
 
 /* ---- main.c ---- */
 
@@ -39,11 +70,10 @@ struct fw_events;
 
 struct fw_domain {
 	struct mutex lock;
-	struct xarray waiters; /* struct fw_waiter, by number */
-	struct xarray regions; /* struct fw_region, by number */
+	struct fw_table waiters; /* struct fw_waiter */
+	struct fw_table regions; /* struct fw_region */
 	u32 waiters_max;
 	u32 regions_max;
-	u32 nr_regions; /* under lock */
 	u32 *where;	/* of each waiter: see FASTWAKE_MMAP_WAITERS */
 	struct fw_events *events;
 };

@@ -277,10 +277,10 @@ static int fw_open(struct inode *inode, struct file *file)
 	if (!d)
 		return -ENOMEM;
 	mutex_init(&d->lock);
-	xa_init_flags(&d->waiters, XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT);
-	xa_init_flags(&d->regions, XA_FLAGS_ALLOC1 | XA_FLAGS_ACCOUNT);
 	d->waiters_max = READ_ONCE(fw_waiters_max);
 	d->regions_max = READ_ONCE(fw_regions_max);
+	fw_table_init(&d->waiters, 0, d->waiters_max);
+	fw_table_init(&d->regions, 1, d->regions_max + 1);
 	file->private_data = d;
 	return stream_open(inode, file);
 }
@@ -300,8 +300,8 @@ static int fw_release(struct inode *inode, struct file *file)
 	fw_test_events_free(d);
 	fw_unregister_all(d);
 	fw_unpin_all(d);
-	xa_destroy(&d->waiters);
-	xa_destroy(&d->regions);
+	fw_table_destroy(&d->waiters);
+	fw_table_destroy(&d->regions);
 	vfree(d->where);
 	mutex_destroy(&d->lock);
 	kfree(d);

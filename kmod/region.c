@@ -151,15 +151,18 @@ err_pages:
 
 static int fw_region_publish(struct fw_domain *d, struct fw_region *r)
 {
-	int ret = -ENOSPC;
+	int ret;
 
 	mutex_lock(&d->lock);
-	if (d->nr_regions < d->regions_max) {
-		ret = xa_alloc(&d->regions, &r->id, r, xa_limit_31b,
-			       GFP_KERNEL_ACCOUNT);
-		if (!ret)
-			d->nr_regions++;
-	}
+	ret = fw_table_reserve(&d->regions);
+	if (ret)
+		goto out;
+	r->id = fw_table_free_number(&d->regions);
+	if (r->id == d->regions.size)
+		ret = -ENOSPC;
+	else
+		fw_table_set(&d->regions, r->id, r);
+out:
 	mutex_unlock(&d->lock);
 	return ret;
 }
@@ -228,9 +231,8 @@ int fw_unpin(struct fw_domain *d, u32 id)
 	int ret;
 
 	mutex_lock(&d->lock);
-	r = xa_erase(&d->regions, id);
+	r = fw_table_erase(&d->regions, id);
 	if (r) {
-		d->nr_regions--;
 		refcount_inc(&r->users);
 		percpu_ref_kill(&r->ref);
 	}
@@ -247,9 +249,10 @@ int fw_unpin(struct fw_domain *d, u32 id)
 void fw_unpin_all(struct fw_domain *d)
 {
 	struct fw_region *r;
-	unsigned long id;
+	u32 id;
 
-	xa_for_each(&d->regions, id, r) percpu_ref_kill(&r->ref);
+	fw_table_for_each(&d->regions, id, r)
+		percpu_ref_kill(&r->ref);
 }
 
 struct fw_region *fw_region_get(struct fw_domain *d, u32 id)
@@ -257,7 +260,7 @@ struct fw_region *fw_region_get(struct fw_domain *d, u32 id)
 	struct fw_region *r;
 
 	rcu_read_lock();
-	r = xa_load(&d->regions, id);
+	r = fw_table_load(&d->regions, id);
 	if (r && !percpu_ref_tryget_live(&r->ref))
 		r = NULL;
 	rcu_read_unlock();

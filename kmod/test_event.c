@@ -146,7 +146,7 @@ static int fw_test_check(struct fw_domain *d,
 		return -EINVAL;
 	if (arg->kind != FASTWAKE_EVENT_WAKE)
 		return arg->waiter == FASTWAKE_WAITER_NONE ? 0 : -EINVAL;
-	return xa_load(&d->waiters, arg->waiter) ? 0 : -ENOENT;
+	return fw_waiter_find(d, arg->waiter) ? 0 : -ENOENT;
 }
 
 int fw_test_event(struct fw_domain *d, struct fastwake_ioc_test_event *arg)

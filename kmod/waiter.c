@@ -24,7 +24,7 @@ static void fw_waiter_free_rcu(struct rcu_head *rcu)
 static void fw_waiter_remove(struct fw_domain *d, struct fw_waiter *w)
 {
 	lockdep_assert_held(&d->lock);
-	xa_erase(&d->waiters, w->id);
+	fw_table_erase(&d->waiters, w->id);
 	call_rcu(&w->rcu, fw_waiter_free_rcu);
 }
 
@@ -41,28 +41,29 @@ static bool fw_waiter_exiting(const struct fw_waiter *w)
 static void fw_unregister_if(struct fw_domain *d, const struct task_struct *own)
 {
 	struct fw_waiter *w;
-	unsigned long id;
+	u32 id;
 
 	mutex_lock(&d->lock);
-	xa_for_each(&d->waiters, id,
-		    w) if (w->task == own || fw_waiter_exiting(w))
-		fw_waiter_remove(d, w);
+	fw_table_for_each(&d->waiters, id, w)
+		if (w->task == own || fw_waiter_exiting(w))
+			fw_waiter_remove(d, w);
 	mutex_unlock(&d->lock);
 }
 
 void fw_unregister_gone(struct fw_domain *d)
 {
-	if (!xa_empty(&d->waiters))
+	if (READ_ONCE(d->waiters.end))
 		fw_unregister_if(d, current);
 }
 
 void fw_unregister_all(struct fw_domain *d)
 {
 	struct fw_waiter *w;
-	unsigned long id;
+	u32 id;
 
 	mutex_lock(&d->lock);
-	xa_for_each(&d->waiters, id, w) fw_waiter_remove(d, w);
+	fw_table_for_each(&d->waiters, id, w)
+		fw_waiter_remove(d, w);
 	mutex_unlock(&d->lock);
 }
 
@@ -77,33 +78,36 @@ static struct fw_waiter *fw_waiter_alloc(void)
 	return w;
 }
 
+static void fw_waiter_publish(struct fw_domain *d, struct fw_waiter *w, u32 id)
+{
+	w->id = id;
+	w->where = &d->where[id];
+	fw_table_set(&d->waiters, id, w);
+}
+
 static int fw_waiter_insert_at(struct fw_domain *d, struct fw_waiter *w, u32 id)
 {
 	struct fw_waiter *old;
 
 	if (id >= d->waiters_max)
 		return -EINVAL;
-	old = xa_load(&d->waiters, id);
+	old = fw_table_load(&d->waiters, id);
 	if (old && !fw_waiter_exiting(old))
 		return -EBUSY;
 	if (old)
 		fw_waiter_remove(d, old);
-	w->id = id;
-	w->where = &d->where[id];
-	return xa_insert(&d->waiters, id, w, GFP_KERNEL_ACCOUNT);
+	fw_waiter_publish(d, w, id);
+	return 0;
 }
 
-/* The number is written into W before others can find W by it. */
 static int fw_waiter_insert_anywhere(struct fw_domain *d, struct fw_waiter *w)
 {
-	int ret;
+	u32 id = fw_table_free_number(&d->waiters);
 
-	ret = xa_alloc(&d->waiters, &w->id, NULL,
-		       XA_LIMIT(0, d->waiters_max - 1), GFP_KERNEL_ACCOUNT);
-	if (ret)
-		return ret == -EBUSY ? -ENOSPC : ret;
-	w->where = &d->where[w->id];
-	return xa_err(xa_store(&d->waiters, w->id, w, GFP_KERNEL_ACCOUNT));
+	if (id == d->waiters.size)
+		return -ENOSPC;
+	fw_waiter_publish(d, w, id);
+	return 0;
 }
 
 static int fw_waiter_insert(struct fw_domain *d, struct fw_waiter *w, u32 id)
@@ -111,10 +115,11 @@ static int fw_waiter_insert(struct fw_domain *d, struct fw_waiter *w, u32 id)
 	int ret;
 
 	mutex_lock(&d->lock);
-	if (id == FASTWAKE_WAITER_NONE)
-		ret = fw_waiter_insert_anywhere(d, w);
-	else
-		ret = fw_waiter_insert_at(d, w, id);
+	ret = fw_table_reserve(&d->waiters);
+	if (!ret)
+		ret = id == FASTWAKE_WAITER_NONE ?
+			      fw_waiter_insert_anywhere(d, w) :
+			      fw_waiter_insert_at(d, w, id);
 	mutex_unlock(&d->lock);
 	return ret;
 }
@@ -146,7 +151,7 @@ int fw_unregister(struct fw_domain *d, u32 id)
 	int ret = 0;
 
 	mutex_lock(&d->lock);
-	w = xa_load(&d->waiters, id);
+	w = fw_table_load(&d->waiters, id);
 	if (!w)
 		ret = -ENOENT;
 	else if (w->task != current)
@@ -160,7 +165,7 @@ int fw_unregister(struct fw_domain *d, u32 id)
 /* Under RCU, or if it is the caller's own. */
 struct fw_waiter *fw_waiter_find(struct fw_domain *d, u32 id)
 {
-	return xa_load(&d->waiters, id);
+	return fw_table_load(&d->waiters, id);
 }
 
 /*
@@ -180,10 +185,11 @@ int fw_wake_waiter(struct fw_waiter *w, int event)
 void fw_wake_all(struct fw_domain *d, int event)
 {
 	struct fw_waiter *w;
-	unsigned long id;
+	u32 id;
 
 	rcu_read_lock();
-	xa_for_each(&d->waiters, id, w) fw_wake_waiter(w, event);
+	fw_table_for_each(&d->waiters, id, w)
+		fw_wake_waiter(w, event);
 	rcu_read_unlock();
 }
 
