@@ -10,8 +10,13 @@
 #include "cq.h"
 #include "internal.h"
 
-/* Of one completion, struct ib_uverbs_wc, rounded up to a power of two. */
-#define FW_RXE_LOG2_CQE 6
+/*
+ * Of one completion, rounded up to a power of two: a union of struct ib_uverbs_wc
+ * (48 bytes), which is what is read, and of the kernel's own struct ib_wc, which
+ * since Linux 5.13 is longer than 64 bytes.
+ */
+#define FW_RXE_LOG2_CQE_MIN 6
+#define FW_RXE_LOG2_CQE_MAX 8
 
 static bool rxe_watch(const struct fw_cq *cq, struct fastwake_watch *watch)
 {
@@ -31,13 +36,16 @@ bool fw_cq_adapt_rxe(struct fw_cq *cq, const struct fw_mapping *mapping,
 {
 	const struct rxe_queue_buf *queue = mapping->start;
 	uint64_t slots;
+	uint32_t log2;
 
-	if (mapping->length < sizeof(*queue) ||
-	    fw_load(&queue->log2_elem_size) != FW_RXE_LOG2_CQE)
+	if (mapping->length < sizeof(*queue))
+		return false;
+	log2 = fw_load(&queue->log2_elem_size);
+	if (log2 < FW_RXE_LOG2_CQE_MIN || log2 > FW_RXE_LOG2_CQE_MAX)
 		return false;
 	slots = (uint64_t)fw_load(&queue->index_mask) + 1;
 	if ((slots & (slots - 1)) != 0 || slots <= entries ||
-	    sizeof(*queue) + (slots << FW_RXE_LOG2_CQE) > mapping->length ||
+	    sizeof(*queue) + (slots << log2) > mapping->length ||
 	    fw_load(&queue->producer_index) >= slots ||
 	    fw_load(&queue->consumer_index) >= slots)
 		return false;

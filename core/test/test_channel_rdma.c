@@ -208,6 +208,30 @@ static const char *case_query(uint32_t transport)
 	return NULL;
 }
 
+/* With the module completions are waited for in memory. */
+static const char *case_pinned(uint32_t transport)
+{
+	struct fastwake_channel_options options = plain(transport);
+	struct fastwake_waiter *waiter = make_waiter();
+	struct fastwake_domain *domain = waiter->domain;
+	struct fastwake_watch watches[4];
+	struct pair pair;
+
+	CHECK(pair_open(&pair, &options, &options));
+	CHECK_IS(fastwake_channel_pin(pair.connecting, domain), 0);
+	CHECK_IS(fastwake_channel_pin(pair.connecting, domain), -EBUSY);
+	CHECK_IS(fastwake_channel_watches(pair.connecting, watches), 1);
+	CHECK_IS(fastwake_wait(waiter, watches, 1, 20000, 0, NULL), -ETIME);
+	CHECK_IS(fastwake_channel_send(pair.listening, 1, sample, 100), 100);
+	CHECK_IS(fastwake_wait(waiter, watches, 1, 1000000, 0, NULL), 0);
+	CHECK((wait_channel(pair.connecting, FASTWAKE_READABLE, BY_WATCHES,
+			    waiter, 5) &
+	       FASTWAKE_READABLE) != 0);
+	pair_close(&pair);
+	free_waiter(waiter);
+	return NULL;
+}
+
 /* ------------------------------------------------------------------ */
 /* Choice of transport                                                */
 /* ------------------------------------------------------------------ */
@@ -588,6 +612,8 @@ int main(void)
 	tap_begin();
 	run = have_device();
 	RUN("queue pairs, addresses, device", case_query);
+	if (getenv("FASTWAKE_TEST_MODULE") != NULL)
+		RUN("completions waited for in memory", case_pinned);
 	COMMON_CASES(RUN);
 	RUN("frames run out before bytes", case_frames_run_out);
 	RUN("hostile immediates", case_hostile);

@@ -207,18 +207,22 @@ static void test_refused(void)
 
 /* ---- rxe ---- */
 
-static void test_rxe(void)
+/* Of Linux before 5.13 (6), of later ones (7). */
+static void test_rxe(unsigned int log2)
 {
 	static _Alignas(64) struct {
 		struct rxe_queue_buf head;
-		unsigned char data[16 * 64];
+		unsigned char data[16 << 7];
 	} q;
-	struct fw_mapping mapping = { .start = &q, .length = sizeof(q) };
+	struct fw_mapping mapping = {
+		.start = &q,
+		.length = sizeof(q.head) + (16u << log2),
+	};
 	struct fw_cq cq = { .adapter = NULL };
 	struct fastwake_watch w;
 
-	q.head.log2_elem_size = 6;
-	q.head.index_mask = 15;
+	q.head = (struct rxe_queue_buf){ .log2_elem_size = log2,
+					 .index_mask = 15 };
 	tap_ok(!fw_cq_adapt_rxe(&cq, &mapping, 16), "rxe: too few entries");
 	tap_ok(fw_cq_adapt_rxe(&cq, &mapping, 15), "rxe: 15 entries of 16");
 	q.head.producer_index = 15;
@@ -229,6 +233,9 @@ static void test_rxe(void)
 	cq.adapter = NULL;
 	tap_ok(!fw_cq_adapt_rxe(&cq, &mapping, 15) && cq.adapter == NULL,
 	       "rxe: a mapping that is too short");
+	q.head.log2_elem_size = 5;
+	tap_ok(!fw_cq_adapt_rxe(&cq, &mapping, 15) && cq.adapter == NULL,
+	       "rxe: completions that are too small");
 }
 
 /* ---- devices ---- */
@@ -251,7 +258,8 @@ int main(void)
 	test_laps();
 	test_first_lap();
 	test_refused();
-	test_rxe();
+	test_rxe(6);
+	test_rxe(7);
 	test_devices();
 	return tap_done();
 }
