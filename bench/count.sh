@@ -51,6 +51,7 @@ trace_directory()
 trace_find()
 {
     local directory
+    [ -z "$trace_root" ] || return 0
     for directory in /sys/kernel/tracing /sys/kernel/debug/tracing; do
         if [ -d "$directory/events/raw_syscalls" ]; then
             trace_root=$directory
@@ -63,6 +64,7 @@ trace_find()
         trace_mounted=yes
         [ -d "$trace_root/events/raw_syscalls" ] && return 0
     fi
+    trace_root=""
     counting="this kernel has no tracefs with raw_syscalls"
     return 1
 }
@@ -74,6 +76,10 @@ count_close()
         rmdir "$directory"
     done
     trace_instances=()
+}
+
+trace_unmount()
+{
     [ $trace_mounted = no ] || umount "$trace_root"
     trace_mounted=no
 }

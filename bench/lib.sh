@@ -31,8 +31,8 @@ servers_of()
 # What pg_fastwake.transport is set to on a pair; nothing leaves the default.
 wanted_transport()
 {
-    case $1 in
-        shm | rdma) echo "$1" ;;
+    case ${1%-module} in
+        shm | rdma) echo "${1%-module}" ;;
         fastwake) echo "$transport" ;;
     esac
 }
@@ -43,8 +43,15 @@ config_label()
         local) echo "local commit" ;;
         stock) echo "stock TCP" ;;
         fastwake) echo "pg_fastwake" ;;
+        *-module) echo "pg_fastwake ${1%-module} + module" ;;
         *) echo "pg_fastwake $1" ;;
     esac
+}
+
+# Do its servers wait in the kernel module?
+uses_module()
+{
+    [[ $1 == *-module ]]
 }
 
 # sql PAIR PSQL-ARGUMENT...: on the primary, over its private Unix socket
@@ -63,7 +70,8 @@ show_logs()
 
 server_start()
 {
-    as_server "$bin/pg_ctl" -s -w -t 120 -D "$1" -l "$1.log" start </dev/null || {
+    as_server "$bin/pg_ctl" -s -w -t 120 -D "$1" -l "$1.log" \
+        -o "${server_options-}" start </dev/null || {
         tail -n 20 "$1.log" >&2
         die "could not start the server in $1"
     }
@@ -113,8 +121,10 @@ readonly pair_query="select coalesce(string_agg(concat_ws('/', sync_state, state
     (select count(*) from pg_extension where extname = 'pg_fastwake')
     from pg_stat_replication"
 
-readonly view_query="select transport, row_to_json(r)
-    from pg_stat_fastwake_replication r where role = 'sender'"
+# The view of cores has rows only where the kernel module is used.
+readonly view_query="select transport, case when exists
+    (select from pg_stat_fastwake_cores) then 'module' else 'no module' end,
+    row_to_json(r) from pg_stat_fastwake_replication r where role = 'sender'"
 
 # What pair_query must answer.
 expected_state()
@@ -150,15 +160,16 @@ ask_pair()
 # pg_stat_fastwake_replication as JSON, {} without the extension.
 assert_pair()
 {
-    local pair=$1 state="" view="|{}"
+    local pair=$1 state="" view="|no module|{}"
     {
         read -r state
         read -r view
     } < <(ask_pair "$pair")
     [ "$state" = "$(expected_state "$pair")" ] || pair_wrong "$pair" "$state"
     if has_fastwake "$pair"; then
-        assert_transport "$pair" "${view%%|*}" "${view#*|}"
-        printf '%s\n' "${view#*|}"
+        assert_transport "$pair" "${view%%|*}" "${view#*|*|}"
+        assert_module "$pair" "${view#*|}"
+        printf '%s\n' "${view#*|*|}"
     else
         echo '{}'
     fi
@@ -173,6 +184,13 @@ assert_transport()
         rdma/rdma | shm/shm | tcp/tcp) ;;
         *) pair_wrong "$1" "transport '$2', wanted '${want:-rdma or shm}': $3" ;;
     esac
+}
+
+assert_module()
+{
+    local want="no module"
+    ! uses_module "$1" || want=module
+    [ "${2%%|*}" = "$want" ] || pair_wrong "$1" "it has ${2%%|*}, wanted $want"
 }
 
 pair_wrong()

@@ -21,23 +21,26 @@ my %style = (
 	stock    => { label => 'stock TCP',        colour => '#e08a2c' },
 	fastwake => { label => 'pg_fastwake',      colour => '#17776f' },
 	shm      => { label => 'pg_fastwake shm',  colour => '#17776f' },
-	rdma     => { label => 'pg_fastwake rdma', colour => '#3d4fb8' });
-my @config_order = qw(local stock fastwake shm rdma);
+	rdma     => { label => 'pg_fastwake rdma', colour => '#3d4fb8' },
+	'shm-module' =>
+	  { label => 'pg_fastwake shm + module', colour => '#5fb8a5' },
+	'rdma-module' =>
+	  { label => 'pg_fastwake rdma + module', colour => '#8f9be0' });
+my @config_order = qw(local stock fastwake shm shm-module rdma rdma-module);
 my %level_order = (local => 0, on => 1, remote_apply => 2, remote_write => 3);
 
-my %target = (
-	shm => {
-		what  => 'shm p50 / stock TCP p50, 1 client, on',
-		limit => 0.75
-	},
-	rdma => {
-		what  => 'rdma p50 / stock TCP p50, 1 client, on',
-		limit => 1.00
-	},
-	signals => {
-		what  => 'signals per commit, 100 clients, on',
-		limit => 0.20
-	});
+# Of p50 at one client, as a share of stock TCP's.
+my %latency_limit = (
+	shm           => 0.75,
+	rdma          => 1.00,
+	'shm-module'  => 0.60,
+	'rdma-module' => 0.85);
+# With the module, at these numbers of clients.
+my @crowds = (8, 32, 100);
+use constant GAP_LIMIT    => 0.30;
+use constant SIGNAL_LIMIT => 0.20;
+# A percentile is shown only if fewer latencies than this were logged as 0.
+use constant ZERO_LIMIT => 0.01;
 
 # --- reading -----------------------------------------------------------------
 
@@ -140,11 +143,12 @@ sub read_timing
 	@latencies = sort { $a <=> $b } @latencies;
 	$cell->{transactions} = @latencies;
 	$cell->{tps}          = mean(@rates);
-	$cell->{p50_us}       = percentile(\@latencies, 0.50);
-	$cell->{p99_us}       = percentile(\@latencies, 0.99);
 	$cell->{mean_us} = $cell->{clients} * 1e6 / $cell->{tps} if $cell->{tps};
 	$cell->{zero_share} =
 	  @latencies ? (grep { $_ == 0 } @latencies) / @latencies : 0;
+	return if $cell->{zero_share} > ZERO_LIMIT;
+	$cell->{p50_us} = percentile(\@latencies, 0.50);
+	$cell->{p99_us} = percentile(\@latencies, 0.99);
 	return;
 }
 
@@ -213,7 +217,7 @@ sub read_cells
 	{
 		next if !-d $directory;
 		my ($config, $level, $clients) =
-		  $directory =~ m{/(\w+)\.(\w+)\.(\d+)$}
+		  $directory =~ m{/([\w-]+)\.(\w+)\.(\d+)$}
 		  or next;
 		my $cell = {
 			directory => $directory,
@@ -255,36 +259,81 @@ sub add_ratios
 		next if $cell->{config} eq 'local' || $cell->{config} eq 'stock';
 		my $stock =
 		  find_cell($cells, 'stock', $cell->{level}, $cell->{clients});
-		next if !$stock || !$stock->{p50_us};
-		$cell->{p50_ratio} = $cell->{p50_us} / $stock->{p50_us};
+		next if !$stock;
+		$cell->{p50_ratio} = $cell->{p50_us} / $stock->{p50_us}
+		  if $cell->{p50_us} && $stock->{p50_us};
 		$cell->{tps_ratio} = $cell->{tps} / $stock->{tps};
+		my $local = find_cell($cells, 'local', 'local', $cell->{clients});
+		$cell->{gap_closed} =
+		  ($cell->{tps} - $stock->{tps}) / ($local->{tps} - $stock->{tps})
+		  if $local && $local->{tps} > $stock->{tps};
 	}
 	return;
+}
+
+sub target
+{
+	my ($what, $sign, $limit, $measured) = @_;
+	my $met = $sign eq '<=' ? $measured <= $limit : $measured >= $limit;
+	return {
+		what     => $what,
+		limit    => sprintf('%s %.2f', $sign, $limit),
+		measured => $measured,
+		result   => $met ? 'met' : 'MISSED'
+	};
+}
+
+sub latency_targets
+{
+	my ($cells) = @_;
+	my @targets;
+	for my $config (grep { $latency_limit{$_} } @config_order)
+	{
+		my $cell = find_cell($cells, $config, 'on', 1);
+		push @targets, target("$config: p50 / stock TCP's, 1 client",
+			'<=', $latency_limit{$config}, $cell->{p50_ratio})
+		  if $cell && $cell->{p50_ratio};
+	}
+	return @targets;
+}
+
+sub signal_targets
+{
+	my ($cells) = @_;
+	my @signals = sort { $b <=> $a } map { $_->{signals_per_commit} }
+	  grep { defined $_->{signals_per_commit} && $_->{config} ne 'stock' }
+	  grep { $_->{level} eq 'on' && $_->{clients} == 100 } @$cells;
+	return if !@signals;
+	return target('signals per commit, 100 clients', '<=', SIGNAL_LIMIT,
+		$signals[0]);
+}
+
+# Throughput between stock TCP's and that of local commits, and switches.
+sub crowd_targets
+{
+	my ($cells) = @_;
+	my @targets;
+	for my $cell (grep { $_->{level} eq 'on' } @$cells)
+	{
+		my $name = "$cell->{config}, $cell->{clients} clients:";
+		my $stock = find_cell($cells, 'stock', 'on', $cell->{clients});
+		next if $cell->{config} !~ /-module/ || !$stock;
+		next if !grep { $_ == $cell->{clients} } @crowds;
+		push @targets, target("$name of the gap to local commits, closed",
+			'>=', GAP_LIMIT, $cell->{gap_closed})
+		  if defined $cell->{gap_closed};
+		push @targets, target("$name switches per commit / stock TCP's",
+			'<=', 1, $cell->{switches_per_commit} / $stock->{switches_per_commit})
+		  if $cell->{switches_per_commit} && $stock->{switches_per_commit};
+	}
+	return @targets;
 }
 
 sub check_targets
 {
 	my ($cells) = @_;
-	my %measured;
-	for my $config (qw(shm rdma))
-	{
-		my $one = find_cell($cells, $config, 'on', 1);
-		$measured{$config} = $one->{p50_ratio} if $one;
-		my $many = find_cell($cells, $config, 'on', 100);
-		next if !$many || !defined $many->{signals_per_commit};
-		my $signals = $many->{signals_per_commit};
-		$measured{signals} = $signals
-		  if !defined $measured{signals} || $signals > $measured{signals};
-	}
-	return map {
-		{
-			%{ $target{$_} },
-			measured => $measured{$_},
-			result   => !defined $measured{$_} ? 'not measured'
-			: $measured{$_} <= $target{$_}{limit} ? 'met'
-			: 'MISSED'
-		}
-	} qw(shm rdma signals);
+	return (latency_targets($cells), signal_targets($cells),
+		crowd_targets($cells));
 }
 
 # --- writing -----------------------------------------------------------------
@@ -313,9 +362,11 @@ my @columns = (
 	[ 'clients',        sub { $_[0]{clients} } ],
 	[ 'replication',    sub { label($_[0]) } ],
 	[ 'tps',            sub { fixed('%.0f', $_[0]{tps}) } ],
+	[ 'mean ms',        sub { milliseconds($_[0]{mean_us}) } ],
 	[ 'p50 ms',         sub { milliseconds($_[0]{p50_us}) } ],
 	[ 'p99 ms',         sub { milliseconds($_[0]{p99_us}) } ],
 	[ 'p50 / stock',    \&ratio_column ],
+	[ 'gap closed',     \&gap_column ],
 	[ 'switches',       sub { fixed('%.2f', $_[0]{switches_per_commit}) } ],
 	[ 'signals',        sub { fixed('%.2f', $_[0]{signals_per_commit}) } ],
 	[ 'system calls',   sub { fixed('%.1f', $_[0]{syscalls_per_commit}) } ]);
@@ -325,6 +376,13 @@ sub ratio_column
 	my ($cell) = @_;
 	return $cell->{config} eq 'stock' ? '1' : '' if !$cell->{p50_ratio};
 	return sprintf '%.2f', $cell->{p50_ratio};
+}
+
+sub gap_column
+{
+	my ($cell) = @_;
+	return defined $cell->{gap_closed}
+	  ? sprintf '%.0f %%', 100 * $cell->{gap_closed} : '';
 }
 
 sub is_left { return $_[0] eq 'commit level' || $_[0] eq 'replication' }
@@ -416,9 +474,12 @@ sub notes
 	push @notes,
 	  sprintf 'pgbench logged a latency of 0 for up to %.0f %% of the'
 	  . ' transactions of a row (an answer that is there at once has no time of'
-	  . ' its own), at the expense of the next one; clients / tps is the true'
-	  . ' mean.', 100 * $zeros[0]
-	  if @zeros && $zeros[0] > 0.01;
+	  . ' its own), at the expense of the next one: such a row has no'
+	  . ' percentiles. The mean is clients / tps.', 100 * $zeros[0]
+	  if @zeros && $zeros[0] > ZERO_LIMIT;
+	push @notes, 'Gap closed: of the difference in tps between stock TCP and'
+	  . ' local commits.'
+	  if grep { defined $_->{gap_closed} } @$cells;
 	return @notes;
 }
 
@@ -453,7 +514,7 @@ sub summary_text
 	$text .= "Note: $_\n" for notes($cells);
 	for my $t ($opt{lab} ? @$targets : ())
 	{
-		$text .= sprintf "Target: %-42s <= %.2f  measured %s: %s\n",
+		$text .= sprintf "Target: %-58s %s  measured %s: %s\n",
 		  $t->{what}, $t->{limit}, fixed('%.2f', $t->{measured}), $t->{result};
 	}
 	return $text;
@@ -466,7 +527,7 @@ sub summary_markdown
 	if ($opt{lab})
 	{
 		$text .= "| target | limit | measured | |\n|:--|--:|--:|:--|\n";
-		$text .= sprintf "| %s | %.2f | %s | %s |\n", $_->{what}, $_->{limit},
+		$text .= sprintf "| %s | %s | %s | %s |\n", $_->{what}, $_->{limit},
 		  fixed('%.2f', $_->{measured}), $_->{result}
 		  for @$targets;
 		$text .= "\n";
