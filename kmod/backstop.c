@@ -21,6 +21,9 @@
 /* Words looked at in one firing. */
 #define FW_BACKSTOP_WORDS 256
 
+/* Waiters found expired in one firing: each costs a look at those before it. */
+#define FW_BACKSTOP_EXPIRIES 64
+
 /* One part in so many of the core's time is ours: 2 %. */
 #define FW_BACKSTOP_SHARE 50
 
@@ -35,7 +38,10 @@ void fw_backstop_arm(struct fw_core *core)
 		      HRTIMER_MODE_REL_PINNED_HARD);
 }
 
-/* A scanner stops, on this core, and may leave waiters behind. */
+/*
+ * A scanner stops, on this core, and may leave waiters behind.  It no longer says
+ * that it scans: a timer that was armed before might rely on that, and give up.
+ */
 void fw_backstop_take_over(struct fw_core *core)
 {
 	if (!READ_ONCE(core->nr_waiters))
@@ -49,6 +55,7 @@ static u32 fw_backstop_wake(struct fw_core *core, u64 now_ns)
 {
 	u32 woken = 0, left = min_t(u32, core->nr, FW_BACKSTOP_WORDS);
 	struct fw_waiter *w;
+	u32 expired;
 
 	while (left) {
 		w = fw_pollset_scan(core, &left);
@@ -57,8 +64,12 @@ static u32 fw_backstop_wake(struct fw_core *core, u64 now_ns)
 		wake_up_process(w->task);
 		woken++;
 	}
-	while ((w = fw_pollset_expire(core, now_ns)))
+	for (expired = 0; expired < FW_BACKSTOP_EXPIRIES; expired++) {
+		w = fw_pollset_expire(core, now_ns);
+		if (!w)
+			break;
 		wake_up_process(w->task);
+	}
 	return woken;
 }
 

@@ -45,8 +45,6 @@ static struct fw_waiter *fw_find(struct fw_core *core, bool look_at_clock)
 		w = fw_pollset_elect(core);
 	if (!w && look_at_clock)
 		w = fw_pollset_expire(core, ktime_get_ns());
-	if (w && core->nr_waiters)
-		fw_backstop_arm(core);
 	raw_spin_unlock(&core->lock);
 	fw_count(core, polls);
 	return w;
@@ -91,8 +89,7 @@ static enum fw_leave fw_scan_as_dispatcher(struct fw_core *core)
 	WRITE_ONCE(core->stats->scanner, FASTWAKE_SCANNER_DISPATCHER);
 	leave = fw_scan(core);
 	WRITE_ONCE(core->stats->scanner, FASTWAKE_SCANNER_NONE);
-	if (leave == FW_LEAVE_BUSY)
-		fw_backstop_take_over(core);
+	fw_backstop_take_over(core);
 	preempt_enable();
 	return leave;
 }

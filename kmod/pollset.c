@@ -61,7 +61,8 @@ static void fw_pollset_end(struct fw_waiter *w, int result)
 
 /*
  * Add the calling thread, which runs on the core.  -ENOSPC: the set is full, or
- * the core is going down.
+ * the core is going down.  Waiters without watches count too, since scanners
+ * look at their time.
  */
 int fw_pollset_add(struct fw_core *core, struct fw_waiter *w)
 {
@@ -69,7 +70,8 @@ int fw_pollset_add(struct fw_core *core, struct fw_waiter *w)
 	u32 i;
 
 	lockdep_assert_held(&core->lock);
-	if (!core->online || core->nr + w->nr > fw_core_watches)
+	if (!core->online || core->nr + w->nr > fw_core_watches ||
+	    core->nr_waiters >= fw_core_watches)
 		return -ENOSPC;
 	for (i = 0; i < w->nr; i++) {
 		w->pos[i] = core->nr;

@@ -223,7 +223,8 @@ err_alloc:
  *	   full barrier			U2 tells who is announced
  *	W3 looks whether one is killed
  *
- * If U2 misses the announcement, U1 came before W3.
+ * If U2 misses the announcement, U1 came before W3.  From then on W3 looks only
+ * when it has been told (->event).
  */
 int fw_unpin(struct fw_domain *d, u32 id)
 {

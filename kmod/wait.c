@@ -146,15 +146,24 @@ static int fw_own(const struct fw_waiter *w)
 	return FW_PENDING;
 }
 
-/* An event without a region of ours going away is a wake-up. */
-static int fw_event(struct fw_waiter *w)
+/* UNPIN of a region of ours has begun. */
+static bool fw_stale(const struct fw_waiter *w)
 {
-	int event = atomic_xchg(&w->event, 0);
 	u32 i;
 
 	for (i = 0; i < w->nr; i++)
 		if (fw_region_dying(w->region[i]))
-			return -ESTALE;
+			return true;
+	return false;
+}
+
+/* An event without a region of ours going away is a wake-up. */
+static int fw_event(struct fw_waiter *w)
+{
+	int event = atomic_xchg(&w->event, 0);
+
+	if (fw_stale(w))
+		return -ESTALE;
 	return event & FW_EVENT_WOKEN ? w->nr : FW_PENDING;
 }
 
@@ -260,8 +269,8 @@ static int fw_spin(struct fw_wait *wait)
 	if (ret >= 0 && core->stats->scanner)
 		fw_count(core, spun);
 	WRITE_ONCE(core->stats->scanner, FASTWAKE_SCANNER_NONE);
-	if (ret != FW_BLOCK)
-		fw_backstop_take_over(core);
+	/* Also before fw_block(), which may find itself on another core. */
+	fw_backstop_take_over(core);
 	preempt_enable();
 	return ret;
 }
@@ -442,6 +451,8 @@ static int fw_wait_announced(struct fw_domain *d, struct fw_wait *wait,
 		fw_count(raw_cpu_ptr(&fw_cores), immediate);
 		return ret;
 	}
+	if (fw_stale(w)) /* (W3) of who was announced too late for the event */
+		return -ESTALE;
 	now_ns = ktime_get_ns();
 	w->expires_ns = now_ns + min(wait->budget_ns,
 				     1000ull * READ_ONCE(fw_budget_max_us));
