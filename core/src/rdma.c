@@ -287,9 +287,23 @@ static bool take_event(struct fw_rdma *r)
 	return true;
 }
 
+/*
+ * Who slept on more than the channel may have been woken by something else: then
+ * nothing has completed, and the event that was asked for is still to come.  That
+ * spares the system calls that would find neither it nor an event of rdma_cm, but
+ * not twice in a row: a descriptor that is readable for another reason would
+ * keep the caller from sleeping.
+ */
 static bool rdma_disarm(struct fastwake_channel *ch)
 {
-	return take_event(ch->rdma);
+	struct fw_rdma *r = ch->rdma;
+
+	if (progress(ch) == 0 && r->notified && !r->untaken) {
+		r->untaken = true;
+		return true;
+	}
+	r->untaken = false;
+	return take_event(r);
 }
 
 static void rdma_check(struct fastwake_channel *ch)

@@ -137,6 +137,7 @@ struct fw_rdma {
 	struct ibv_comp_channel *completions;
 	unsigned int unacked; /* events of the CQ */
 	bool notified;	      /* an event was asked for and not seen yet */
+	bool untaken;	      /* nor looked for, after the last sleep */
 	bool goodbye;	      /* the peer said so */
 
 	/* Connection. */
