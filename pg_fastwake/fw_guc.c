@@ -18,6 +18,8 @@
 #define FW_RING_DEFAULT_KB	1024
 #define FW_POLL_DEFAULT_US	50
 #define FW_POLL_MAX_US		1000
+#define FW_REPLAY_DEFAULT_US	1000
+#define FW_REPLAY_MAX_US	1000000
 /* Longest message: one WAL message is at most 128 kB and a header. */
 #define FW_MESSAGE_MAX		(1024 * 1024)
 
@@ -28,6 +30,7 @@ char	   *fw_rdma_device = NULL;
 char	   *fw_listen_address = NULL;
 int			fw_ring_size_kb = FW_RING_DEFAULT_KB;
 int			fw_poll_us = FW_POLL_DEFAULT_US;
+int			fw_replay_interval_us = FW_REPLAY_DEFAULT_US;
 bool		fw_allow_plaintext = false;
 bool		fw_interpose = true;
 
@@ -145,6 +148,11 @@ define_wait_settings(void)
 							"Longest time that a wait polls before it sleeps, in microseconds.",
 							"It is adapted below this bound to what pays; on a single CPU nothing is polled.",
 							&fw_poll_us, FW_POLL_DEFAULT_US, 0, FW_POLL_MAX_US,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("pg_fastwake.replay_interval_us",
+							"Shortest time between two wake-ups of a standby's replay, in microseconds.",
+							"What arrives meanwhile over a channel is replayed together; not if commits wait for its replay. 0: each commit wakes it.",
+							&fw_replay_interval_us, FW_REPLAY_DEFAULT_US, 0, FW_REPLAY_MAX_US,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 

@@ -52,6 +52,7 @@ static int
 hook_epoll_wait(int epfd, struct epoll_event *events, int maxevents,
 				int timeout)
 {
+	FwWakeReleased();
 	if (timeout != 0)
 	{
 		switch (*my_wait_event_info)
@@ -126,31 +127,36 @@ hook_close(int fd)
  * Async-signal-safe, keeps errno.  Honoured even while pg_fastwake.enabled is
  * off, as waits begun before may still be going on.
  */
+int
+FwWakeProcess(pid_t pid)
+{
+	int			save_errno = errno;
+	bool		woken = FwRingStartup(pid);
+
+	if (!woken)
+		woken = fastwake_wake_pid(FwDomain, pid) > 0 || FwBellRing(pid);
+	errno = save_errno;
+	if (woken && pid != MyProcPid)
+	{
+		pg_atomic_fetch_add_u64(&FwShmem->signals_saved, 1);
+		return 0;
+	}
+	pg_atomic_fetch_add_u64(&FwShmem->signals_sent, 1);
+	return real_kill(pid, SIGURG);
+}
+
 static int
 hook_kill(pid_t pid, int sig)
 {
-	if (sig == SIGURG && pid > 0 && MyProc != NULL && FwDomain != NULL)
-	{
-		int			save_errno = errno;
-		bool		woken;
-
-		FwRingStartup(pid);
-		woken = fastwake_wake_pid(FwDomain, pid) > 0 || FwBellRing(pid);
-
-		errno = save_errno;
-		if (woken && pid != MyProcPid)
-		{
-			pg_atomic_fetch_add_u64(&FwShmem->signals_saved, 1);
-			return 0;
-		}
-		pg_atomic_fetch_add_u64(&FwShmem->signals_sent, 1);
-	}
-	return real_kill(pid, sig);
+	if (sig != SIGURG || pid <= 0 || MyProc == NULL || FwDomain == NULL)
+		return real_kill(pid, sig);
+	return FwNoteReleased(pid) ? 0 : FwWakeProcess(pid);
 }
 
 static ssize_t
 hook_recv(int fd, void *buf, size_t len, int flags)
 {
+	FwWakeReleased();
 	if (FwSenderStreaming())
 		return FwSenderRecv(fd, buf, len, flags);
 	return real_recv(fd, buf, len, flags);

@@ -216,6 +216,7 @@ our_send(WalReceiverConn *conn, const char *buffer, int nbytes)
 static void
 forget_connection(void)
 {
+	FwAllowRest(false);
 	FwLazySetForget();
 	FwConnRelease();
 	if (channel != NULL)
@@ -352,6 +353,7 @@ our_endstreaming(WalReceiverConn *conn, TimeLineID *next_tli)
 	{
 		release_held();
 		streaming = flush_follows = false;
+		FwAllowRest(false);
 	}
 	core->walrcv_endstreaming(conn, next_tli);
 }
@@ -468,6 +470,7 @@ take_message(char **buffer)
 		else if ((from & ~FW_STREAM_PROMPT) == stream)
 		{
 			prompt = (from & FW_STREAM_PROMPT) != 0;
+			FwAllowRest(!prompt);
 			last_data = fastwake_now();
 			if (len > 1)
 			{

@@ -316,6 +316,7 @@ adopt_channel(void)
 	before_shmem_exit(sender_exit, 0);
 	make_wait_set();
 	FwPinChannel(channel);
+	FwReleaseInit();
 	initStringInfo(&inject);
 	conn = FwConnClaim(FW_ROLE_SENDER, application_name);
 	FwConnSetChannel(conn, channel);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * fw_wait.c
- *	  FastWake waits of backends and of the startup process.
+ *	  FastWake waits of backends, and what all waits have in common.
  *
  * A process waits on its latch's word in memory instead of on a signal: whoever
  * sets the latch wakes it through hook_kill().  Core sees such a wait as an
@@ -196,6 +196,13 @@ FwWait(FwWaitClass wclass, const struct fastwake_watch *watches,
 	return rc == -ETIME ? -ETIMEDOUT : rc;
 }
 
+/* Sleep until time is over, a signal, or a wake-up, without any event. */
+int
+FwRest(uint64 time_ns)
+{
+	return fastwake_wait(my_waiter, NULL, 0, 0, fastwake_now() + time_ns, NULL);
+}
+
 /* Absolute time at which a core timeout in ms ends; 0 for none (-1). */
 static uint64
 deadline_of(int timeout)
@@ -218,10 +225,10 @@ slice_end(uint64 deadline)
  * that it was interrupted, checks its latch and comes back with what is left
  * of its timeout.
  */
-static int
-wait_slice(FwWaitClass wclass, const struct fastwake_watch *watches,
-		   unsigned int n, int epfd, struct epoll_event *events,
-		   int maxevents, int timeout)
+int
+FwWaitSlice(FwWaitClass wclass, const struct fastwake_watch *watches,
+			unsigned int n, int epfd, struct epoll_event *events,
+			int maxevents, int timeout)
 {
 	uint64		deadline = deadline_of(timeout);
 
@@ -264,72 +271,6 @@ FwSyncCommitWait(int epfd, struct epoll_event *events, int maxevents,
 	if (FwMyWaiter() == NULL)
 		return FwRealEpollWait(epfd, events, maxevents, timeout);
 	FwWatchLatch(&watch);
-	return wait_slice(FW_WAIT_SYNC_COMMIT, &watch, 1,
-					  epfd, events, maxevents, timeout);
-}
-
-/*
- * The startup process sleeps on recoveryWakeupLatch, whose address is private
- * to core.  In place of its is_set there is a count of the signals meant for
- * this process, and what that was when core last looked at the latch:
- *
- *	setter						startup process
- *	L1 latch->is_set = true		S1 seen = rings, at the end of a wait
- *	L2 rings++ (full barrier)	S2 latch->is_set? (core)
- *	L3 waiter published? wake	S3 publish the waiter, full barrier
- *	   else signal				S4 rings != seen? else sleep
- *
- * L2 before S1: then L1 comes before S2, and core sees the latch.  L2 after S1
- * but before S4: S4 sees it.  L2 after S4: L3 comes after S3, and wakes.
- * A signal that is sent all the same stays pending, for core's own waits.
- */
-void
-FwRingStartup(pid_t pid)
-{
-	if (pg_atomic_read_u32(&FwShmem->startup_pid) == (uint32) pid)
-		pg_atomic_fetch_add_u32(&FwShmem->startup_rings, 1);
-}
-
-static void
-forget_startup(int code, Datum arg)
-{
-	pg_atomic_write_u32(&FwShmem->startup_pid, 0);
-}
-
-/* From now on signals are counted; what came before, core has yet to see. */
-static int
-first_startup_wait(void)
-{
-	before_shmem_exit(forget_startup, 0);
-	pg_atomic_write_u32(&FwShmem->startup_pid, (uint32) MyProcPid);
-	pg_memory_barrier();
-	errno = EINTR;
-	return -1;
-}
-
-int
-FwStartupWait(int epfd, struct epoll_event *events, int maxevents, int timeout)
-{
-	static uint32 seen = 0;
-	static bool counted = false;
-	struct fastwake_watch watch = {
-		.word = &FwShmem->startup_rings.value,
-		.operand = seen,
-		.size = 4,
-		.condition = FASTWAKE_NE,
-	};
-	int			rc;
-
-	if (!AmStartupProcess() || FwMyWaiter() == NULL)
-		return FwRealEpollWait(epfd, events, maxevents, timeout);
-
-	if (counted)
-		rc = wait_slice(FW_WAIT_STARTUP, &watch, 1,
-						epfd, events, maxevents, timeout);
-	else
-		rc = first_startup_wait();
-	counted = true;
-	seen = pg_atomic_read_u32(&FwShmem->startup_rings);
-	pg_memory_barrier();
-	return rc;
+	return FwWaitSlice(FW_WAIT_SYNC_COMMIT, &watch, 1,
+					   epfd, events, maxevents, timeout);
 }

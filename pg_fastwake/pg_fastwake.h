@@ -10,12 +10,14 @@
  *	fw_hooks.c		the replacements: epoll_wait, kill, recv
  *	fw_bell.c		what wakes a walsender that sleeps on descriptors
  *	fw_lazyset.c	wait sets that core makes anew for each sleep
- *	fw_wait.c		FastWake waits of backends and the startup process
+ *	fw_wait.c		FastWake waits of backends, and what all have in common
+ *	fw_startup.c	waits of the startup process
  *	fw_endpoint.c	primary's half of the negotiation
  *	fw_connect.c	standby's half of the negotiation
  *	fw_backlog.c	what a full ring makes wait
  *	fw_sender.c		walsender: bytes and waits of a stream on a channel
  *	fw_rtt.c		walsender: round trips
+ *	fw_release.c	walsender: wakes released commits outside their lock
  *	fw_receiver.c	walreceiver: bytes and waits of a stream on a channel
  *	fw_views.c		SQL functions beneath the views
  *	fw_histogram.c	SQL function beneath pg_fastwake_histogram
@@ -69,6 +71,7 @@ extern char *fw_rdma_device;
 extern char *fw_listen_address;
 extern int	fw_ring_size_kb;
 extern int	fw_poll_us;
+extern int	fw_replay_interval_us;
 extern bool fw_allow_plaintext;
 extern bool fw_interpose;
 
@@ -174,6 +177,8 @@ typedef struct FwShared
 	pg_atomic_uint32 startup_pid;	/* of a startup process that waits in
 									 * memory, else 0 */
 	pg_atomic_uint32 startup_rings; /* SIGURGs meant for it, as a count */
+	pg_atomic_uint32 startup_resting;	/* it looks at that by itself, soon */
+	pg_atomic_uint32 startup_may_rest;	/* set by the walreceiver */
 	FwWaitStats waits[FW_WAIT_CLASSES][FW_PATHS];
 	FwPeer		peers[FW_PEERS];
 	int			nconns;
@@ -280,6 +285,9 @@ extern int	FwRealEpollWait(int epfd, struct epoll_event *events,
 							int maxevents, int timeout);
 extern ssize_t FwRealRecv(int fd, void *buf, size_t len, int flags);
 
+/* What SetLatch() does for another process; as kill().  Async-signal-safe. */
+extern int	FwWakeProcess(pid_t pid);
+
 /* ---- the walreceiver's wait sets (fw_lazyset.c) ---- */
 
 /* Serve core's wait sets that wait for FD from one that is kept. */
@@ -321,12 +329,15 @@ extern void FwCountPark(FwWaitClass wclass);
 extern void FwCountSleep(FwWaitClass wclass);
 extern void FwNoteCommitWait(void);
 
-/* Before a process is woken: counts it if it is the startup process. */
-extern void FwRingStartup(pid_t pid);
 extern int	FwSyncCommitWait(int epfd, struct epoll_event *events,
 							 int maxevents, int timeout);
-extern int	FwStartupWait(int epfd, struct epoll_event *events,
-						  int maxevents, int timeout);
+
+/* One slice of a core wait, whose timeout is in ms; for core, as epoll_wait(). */
+extern int	FwWaitSlice(FwWaitClass wclass,
+						const struct fastwake_watch *watches, unsigned int n,
+						int epfd, struct epoll_event *events, int maxevents,
+						int timeout);
+extern int	FwRest(uint64 time_ns);
 
 /*
  * A wait in memory does not see TCP or the postmaster's death; so it lasts at
@@ -336,6 +347,20 @@ extern int	FwStartupWait(int epfd, struct epoll_event *events,
 #define FW_BACKEND_SLICE_MS	1000	/* backends: postmaster death only */
 /* Without traffic for so long, a stream's waits go to descriptors at once. */
 #define FW_IDLE_MS			1000
+
+/* ---- the startup process's waits (fw_startup.c) ---- */
+
+extern int	FwStartupWait(int epfd, struct epoll_event *events,
+						  int maxevents, int timeout);
+
+/*
+ * Before a process is woken: counts it if it is the startup process.  True if
+ * that is all there is to do.
+ */
+extern bool FwRingStartup(pid_t pid);
+
+/* May it rest between commits?  To be told by the walreceiver only. */
+extern void FwAllowRest(bool allow);
 
 /* ---- negotiation ---- */
 
@@ -440,6 +465,11 @@ extern void FwRttReply(const char *reply, size_t len, uint64 now,
 					   struct fastwake_histogram *rtt);
 extern void FwRttWritten(uint64 lsn, uint64 now,
 						 struct fastwake_histogram *rtt);
+
+/* Released commits are woken when SyncRepLock is free again (fw_release.c). */
+extern void FwReleaseInit(void);
+extern bool FwNoteReleased(pid_t pid);
+extern void FwWakeReleased(void);
 
 extern void FwReceiverInstall(void);
 

@@ -26,6 +26,13 @@ ALTER SYSTEM SET pg_fastwake.poll_us = 0;
 ALTER SYSTEM SET pg_fastwake.poll_us = 1000;
 ALTER SYSTEM RESET pg_fastwake.poll_us;
 
+-- pause between replays
+ALTER SYSTEM SET pg_fastwake.replay_interval_us = -1;
+ALTER SYSTEM SET pg_fastwake.replay_interval_us = 1000001;
+ALTER SYSTEM SET pg_fastwake.replay_interval_us = 0;
+ALTER SYSTEM SET pg_fastwake.replay_interval_us = 1000000;
+ALTER SYSTEM RESET pg_fastwake.replay_interval_us;
+
 -- names
 ALTER SYSTEM SET pg_fastwake.transport = 'pigeon';
 ALTER SYSTEM SET pg_fastwake.mode = 'sleepy';

@@ -392,6 +392,7 @@ sub change_settings
 		'pg_fastwake.mode' =>
 		  $self->one_of(qw(adaptive dispatch interrupt off)),
 		'pg_fastwake.poll_us' => $self->one_of(0, 10, 200),
+		'pg_fastwake.replay_interval_us' => $self->one_of(0, 1000, 100000),
 		'pg_fastwake.ring_size' => $self->one_of(qw(64kB 256kB 2MB)));
 
 	$self->set_for_now($node, %settings) or return;
