@@ -666,8 +666,8 @@ my @quantities = (
 		title => 'Commits per second'
 	},
 	{
-		key => 'p50_us', scale => 0.001, format => '%.3g', tics => '%g',
-		title => 'Median latency (ms)', log => 1
+		key => 'mean_us', scale => 0.001, format => '%.3g', tics => '%g',
+		title => 'Mean latency (ms)', log => 1
 	});
 
 sub plot_script

@@ -21,7 +21,7 @@ trace_cell()
     sleep "$stages_window"
     echo 0 >"$instance/tracing_on"
     cat "$instance/trace" >"$directory/trace"
-    stop_pgbench
+    finish_pgbench "$directory"
     rmdir "$instance"
     done_cells=$((done_cells + 1))
     progress tracing "$@" traced
