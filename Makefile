@@ -6,6 +6,7 @@
 #	make kmod			[KDIR=/lib/modules/.../build] -> kmod/fastwake.ko
 #	make install		[PREFIX=/usr/local] [DESTDIR=] [PG_CONFIG=pg_config]
 #	make demo			[LAB=1]
+#	make bench			[QUICK=1]
 #	make test
 #	make chaos			[DURATION=60] [TRANSPORT=shm|rdma] [SEED=] [CLIENTS=200] [RATE=]
 
@@ -30,7 +31,7 @@ CLANG_CFLAGS = -Wno-ignored-optimization-argument -Wno-unknown-warning-option \
 PG_CFLAGS = $(if $(WERROR),-Werror) $(if $(findstring clang,$(CC)),$(CLANG_CFLAGS))
 SHLIB_LINK = core/libfastwake.a -lrdmacm -libverbs -lisal $(libpq)
 
-EXTRA_CLEAN = demo-results tmp_check tmp_check_regress
+EXTRA_CLEAN = demo-results bench-results bench/src/build tmp_check tmp_check_regress
 
 PG_CONFIG ?= pg_config
 PREFIX ?= /usr/local
@@ -75,7 +76,7 @@ clean-kmod:
 INDENT_FLAGS = -bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 \
 	-l79 -lp -lpl -nip -npro -sac -tpg -ts4 -Upg_fastwake/typedefs.list
 CORE_FILES = $(wildcard core/include/*.h core/src/*.[ch] core/test/*.[ch] \
-	core/cli/*.[ch] core/fuzz/*.[ch])
+	core/cli/*.[ch] core/fuzz/*.[ch] bench/src/*.[ch])
 # trace.h is written in the form that the kernel's macros ask for.
 KMOD_FILES = $(filter-out kmod/trace.h kmod/fastwake.mod.c, \
 	$(wildcard kmod/*.[ch] kmod/uapi/*.h kmod/test/*.[ch]))
@@ -96,6 +97,9 @@ indent-check:
 demo:
 	bench/demo
 
+bench:
+	QUICK='$(QUICK)' bench/bench
+
 test:
 	t/run
 
@@ -104,4 +108,4 @@ chaos:
 	DURATION='$(or $(DURATION),60)' TRANSPORT='$(TRANSPORT)' SEED='$(SEED)' \
 		CLIENTS='$(CLIENTS)' RATE='$(RATE)' BREAK='$(BREAK)' t/run chaos
 
-.PHONY: core install-core clean-core kmod clean-kmod indent indent-check demo test chaos
+.PHONY: core install-core clean-core kmod clean-kmod indent indent-check demo bench test chaos

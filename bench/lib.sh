@@ -42,6 +42,7 @@ config_label()
     case $1 in
         local) echo "local commit" ;;
         stock) echo "stock TCP" ;;
+        rsockets) echo "rsockets" ;;
         fastwake) echo "pg_fastwake" ;;
         *-module) echo "pg_fastwake ${1%-module} + module" ;;
         *) echo "pg_fastwake $1" ;;
@@ -70,8 +71,9 @@ show_logs()
 
 server_start()
 {
+    # shellcheck disable=SC2046 # an option and its value, or nothing
     as_server "$bin/pg_ctl" -s -w -t 120 -D "$1" -l "$1.log" \
-        -o "${server_options-}" start </dev/null || {
+        $(peer_program "$1") -o "${server_options-}" start </dev/null || {
         tail -n 20 "$1.log" >&2
         die "could not start the server in $1"
     }
@@ -132,13 +134,14 @@ expected_state()
     case $1 in
         local) echo 'no standby||0' ;;
         stock) echo 'sync/streaming/127.0.0.1/t||0' ;;
+        rsockets) echo "sync/streaming/${peer_address-127.0.0.1}/t||0" ;;
         *) echo 'sync/streaming/127.0.0.1/t|pg_fastwake|1' ;;
     esac
 }
 
 has_fastwake()
 {
-    [ "$1" != local ] && [ "$1" != stock ]
+    [ "$1" != local ] && [ "$1" != stock ] && ! is_peer "$1"
 }
 
 # Prints the answer of pair_query, and in a second line that of view_query,
@@ -166,6 +169,7 @@ assert_pair()
         read -r view
     } < <(ask_pair "$pair")
     [ "$state" = "$(expected_state "$pair")" ] || pair_wrong "$pair" "$state"
+    [ -z "${peer_address-}" ] || assert_peer "$pair"
     if has_fastwake "$pair"; then
         assert_transport "$pair" "${view%%|*}" "${view#*|*|}"
         assert_module "$pair" "${view#*|}"

@@ -19,6 +19,7 @@ while (@ARGV)
 my %style = (
 	local    => { label => 'local commit',     colour => '#b6bcc4' },
 	stock    => { label => 'stock TCP',        colour => '#e08a2c' },
+	rsockets => { label => 'rsockets',         colour => '#b5563c' },
 	fastwake => { label => 'pg_fastwake',      colour => '#17776f' },
 	shm      => { label => 'pg_fastwake shm',  colour => '#17776f' },
 	rdma     => { label => 'pg_fastwake rdma', colour => '#3d4fb8' },
@@ -26,7 +27,7 @@ my %style = (
 	  { label => 'pg_fastwake shm + module', colour => '#5fb8a5' },
 	'rdma-module' =>
 	  { label => 'pg_fastwake rdma + module', colour => '#8f9be0' });
-my @config_order = qw(local stock fastwake shm shm-module rdma rdma-module);
+my @config_order = qw(local stock rsockets fastwake shm shm-module rdma rdma-module);
 my %level_order = (local => 0, on => 1, remote_apply => 2, remote_write => 3);
 
 # Of p50 at one client, as a share of stock TCP's.
@@ -120,6 +121,17 @@ sub percentile
 	return $sorted->[ $i > $#$sorted ? $#$sorted : $i ];
 }
 
+# Of the middle half of a round's latencies: what a commit takes that nothing
+# came between, finer than pgbench's microseconds.
+sub middle_mean
+{
+	my ($rows) = @_;
+	my @sorted =
+	  sort { $a <=> $b } map { $_->[2] } grep { warmed_up($_) } @$rows;
+	my $quarter = int(@sorted / 4);
+	return mean(@sorted[ $quarter .. $#sorted - $quarter ]);
+}
+
 sub mean
 {
 	my @values = grep { defined } @_;
@@ -137,6 +149,7 @@ sub read_timing
 	{
 		my $rows = transactions($round);
 		push @latencies, map { $_->[2] } grep { warmed_up($_) } @$rows;
+		push @{ $cell->{round_us} }, middle_mean($rows);
 		my $rate = steady_rate($rows);
 		push @rates, defined $rate ? $rate : pgbench_rate($round);
 	}
@@ -149,6 +162,8 @@ sub read_timing
 	return if $cell->{zero_share} > ZERO_LIMIT;
 	$cell->{p50_us} = percentile(\@latencies, 0.50);
 	$cell->{p99_us} = percentile(\@latencies, 0.99);
+	$cell->{p999_us} = percentile(\@latencies, 0.999)
+	  if @latencies >= 1000;
 	return;
 }
 
@@ -168,6 +183,8 @@ sub read_counts
 	}
 	return;
 }
+
+sub has_fastwake { return $_[0]{config} !~ /^(?:local|stock|rsockets)$/ }
 
 # The view's row; every value is a JSON scalar.
 sub view
@@ -189,7 +206,8 @@ sub read_transport
 {
 	my ($cell) = @_;
 	$cell->{transport} = $cell->{config} eq 'local' ? 'none' : 'tcp';
-	return if $cell->{config} eq 'local' || $cell->{config} eq 'stock';
+	$cell->{transport} = 'rsockets' if $cell->{config} eq 'rsockets';
+	return if !has_fastwake($cell);
 	for my $run (glob "$cell->{directory}/time.* $cell->{directory}/count")
 	{
 		my ($before, $after) = map { view("$run/view.$_") } qw(before after);
@@ -301,7 +319,7 @@ sub signal_targets
 {
 	my ($cells) = @_;
 	my @signals = sort { $b <=> $a } map { $_->{signals_per_commit} }
-	  grep { defined $_->{signals_per_commit} && $_->{config} ne 'stock' }
+	  grep { defined $_->{signals_per_commit} && has_fastwake($_) }
 	  grep { $_->{level} eq 'on' && $_->{clients} == 100 } @$cells;
 	return if !@signals;
 	return target('signals per commit, 100 clients', '<=', SIGNAL_LIMIT,

@@ -39,7 +39,9 @@ static const struct {
 } cases[] = {
 	{ "own-event", bench_own, true },
 	{ "handoff", bench_handoff, true },
+	{ "fanout-4", bench_fanout, false },
 	{ "fanout-16", bench_fanout, true },
+	{ "fanout-64", bench_fanout, false },
 	{ "fanout-256", bench_fanout, true },
 	{ "competitor", bench_competitor, false },
 };
@@ -369,7 +371,7 @@ static int parse(struct options *o, int argc, char **argv)
 		if (!is_case(argv[i]))
 			return cli_usage(
 				COMMAND,
-				"no case \"%s\"; there are own-event, handoff, fanout-16, fanout-256, competitor",
+				"no case \"%s\"; there are own-event, handoff, fanout-4, fanout-16, fanout-64, fanout-256, competitor",
 				argv[i]);
 	return CLI_OK;
 }

@@ -126,8 +126,12 @@ static void by_eventfd(const struct bench_run *run)
 	}
 
 const struct bench_run bench_fanout[] = {
+	RUN("fanout-4", BENCH_FASTWAKE, by_module, 4),
+	RUN("fanout-4", "eventfd", by_eventfd, 4),
 	RUN("fanout-16", BENCH_FASTWAKE, by_module, 16),
 	RUN("fanout-16", "eventfd", by_eventfd, 16),
+	RUN("fanout-64", BENCH_FASTWAKE, by_module, 64),
+	RUN("fanout-64", "eventfd", by_eventfd, 64),
 	RUN("fanout-256", BENCH_FASTWAKE, by_module, 256),
 	RUN("fanout-256", "eventfd", by_eventfd, 256),
 	{ .name = NULL },
