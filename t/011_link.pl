@@ -5,8 +5,7 @@
 # standby, no acknowledged row is lost, TCP takes over, and when the pause that
 # the failure calls for is over, a new connection uses the channel again.
 #
-#	FW_LINK_CTL		fifo; who reads it, as root, sets the RDMA device's network
-#					device to what is written, "down" or "up"
+#	FW_LINK_CTL		see Faults.pm
 use strict;
 use warnings FATAL => 'all';
 no warnings 'portable';    # addresses have 64 bits
@@ -300,36 +299,12 @@ check_channel('after a restart');
 
 # ---- the link ----
 
-# That of the first GID: an RDMA device has no more than one here.
-my $netdev = join '',
-  map { slurp_file($_) }
-  glob '/sys/class/infiniband/*/ports/1/gid_attrs/ndevs/0';
-chomp $netdev;
-
-# Set the link, and wait until it is so.
-sub link_is
-{
-	my ($state) = @_;
-
-	open my $fifo, '>', $ENV{FW_LINK_CTL} or die "$ENV{FW_LINK_CTL}: $!";
-	print $fifo "$state\n";
-	close $fifo;
-	# Bit 0: IFF_UP
-	poll_until(
-		sub {
-			slurp_file("/sys/class/net/$netdev/flags") =~ /^0x([0-9a-f]+)$/
-			  or die "$netdev has no flags";
-			(hex($1) & 1) == ($state eq 'up');
-		}) or die "$netdev is not $state";
-	return;
-}
-
 # Whatever happens here, other tests need the link.
 my $is_cut = 0;
 END
 {
 	my $status = $?;
-	link_is('up') if $is_cut;
+	set_link('anew') if $is_cut;
 	$? = $status;
 }
 
@@ -347,7 +322,7 @@ SKIP:
 	my $offset = -s $standby->logfile;
 	my $start = time;
 	$is_cut = 1;
-	link_is('down');
+	set_link('down') or die 'the link is not cut';
 	ok(poll_log($standby, qr/pg_fastwake channel failed: /, $offset),
 		"$what: the standby's log says so");
 	my $noticed = time - $start;
@@ -363,7 +338,7 @@ SKIP:
 		connection_value($standby, 'receiver', 'last_fallback_reason'),
 		qr/rdma: /, "$what: the view says why");
 
-	link_is('up');
+	set_link('anew') or die 'the link stays down';
 	$is_cut = 0;
 	$standby->restart;
 	check_channel("after $what");

@@ -43,7 +43,7 @@ my @faults = (
 
 # %options: primary, standby, load, seed, limit (seconds for any recovery).
 # Environment: FASTWAKE_TEST_FAULTS, FW_DISK (a small file system for the
-# standby's WAL), FW_LINK_CTL (see 011_link.pl).
+# standby's WAL), FW_LINK_CTL (see Faults.pm).
 sub new
 {
 	my ($class, %options) = @_;
@@ -471,22 +471,6 @@ sub fill_disk
 		return $what;
 	}
 	return;
-}
-
-sub set_link
-{
-	my ($state) = @_;
-	my ($netdev) = map { slurp_file($_) =~ /(\S+)/ }
-	  glob '/sys/class/infiniband/*/ports/1/gid_attrs/ndevs/0';
-
-	append_to_file($ENV{FW_LINK_CTL}, "$state\n");
-	# Bit 0: IFF_UP
-	return poll_until(
-		sub {
-			my ($flags) =
-			  slurp_file("/sys/class/net/$netdev/flags") =~ /^0x(\w+)/;
-			(hex($flags) & 1) == ($state eq 'up');
-		});
 }
 
 # Long enough for the device to report it (4 s), or not.

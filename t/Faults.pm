@@ -23,7 +23,7 @@ our @EXPORT = qw(
   create_rows start_rows stop_rows wait_rows acknowledged_rows no_row_lost
   sender_pid receiver_pid cpu_seconds process_gone descriptors
   postmaster_pid children
-  wait_count signals_saved
+  wait_count signals_saved set_link
 );
 
 # Servers under load shall not log each statement, and come back after a crash.
@@ -65,6 +65,22 @@ sub poll_until
 		usleep(50_000);
 	}
 	return 0;
+}
+
+# The RDMA device's link: "down"; "up"; or "anew", which is up, and the device made
+# again: rxe cannot connect any more once somebody has tried to while the link was
+# down (the queue pair of its connection manager is in error, for good).
+#
+#	FW_LINK_CTL		fifo; who reads it, as root, does what is written, and then
+#					writes to FW_LINK_CTL.done what was not there before
+sub set_link
+{
+	my ($state) = @_;
+	my $done = "$ENV{FW_LINK_CTL}.done";
+	my $before = slurp_file($done);
+
+	append_to_file($ENV{FW_LINK_CTL}, "$state\n");
+	return poll_until(sub { slurp_file($done) ne $before });
 }
 
 # The pair streams over the transport under test, and always has.  One query

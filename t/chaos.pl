@@ -14,7 +14,7 @@
 #						(commits do not wait for the standby), lose (a frame is
 #						lost and nobody says so)
 #	FW_DISK				a small file system, for the standby's WAL
-#	FW_LINK_CTL			see 011_link.pl
+#	FW_LINK_CTL			see Faults.pm
 #
 # The extension must be built with FAULTS=1 (core/src/fault.h).
 use strict;
