@@ -8,9 +8,10 @@
  * walreceiver, get libpqwalreceiver's own.
  *
  * receive() has three kinds of answer: a message; 0, upon which core flushes,
- * replies and then sleeps on the descriptor it was given for at most 100 ms; -1
- * at the end of the stream.  To be called again at once core needs its latch
- * set, and to run its status and timeout logic it must sometimes really sleep.
+ * replies and then sleeps on the descriptor it was given, for at most 100 ms (15)
+ * or until one of its timeouts is over (16 and later); -1 at the end of the
+ * stream.  To be called again at once core needs its latch set, and to run its
+ * status and timeout logic it must sometimes really sleep.
  * So receive() waits in memory itself, for a short while, if there is traffic;
  * otherwise it arms the channel and lets core sleep on a descriptor for both
  * the channel and TCP.
@@ -59,7 +60,7 @@
 #define KEEPALIVE_ASKS	17
 /* Replies are not held if the primary has heard nothing for so long. */
 #define SILENCE_NS		(UINT64CONST(1) * 1000000000)
-/* The longest a report of an apply is held, but for core's sleep of 100 ms. */
+/* The longest a report of an apply is held. */
 #define HOLD_APPLY_NS	(UINT64CONST(20) * 1000000)
 
 typedef enum TcpState
@@ -189,7 +190,12 @@ hold(const char *buffer, int nbytes)
 	if (time == 0)
 		return false;
 	if (held_len == 0)
+	{
 		held_until = now + time;
+		/* A report of a write is not held beyond the flush. */
+		if (time == HOLD_APPLY_NS)
+			FwDueAt(held_until);
+	}
 	memcpy(held, buffer, nbytes);
 	held_len = nbytes;
 	return true;
@@ -218,6 +224,7 @@ forget_connection(void)
 {
 	FwAllowRest(false);
 	FwLazySetForget();
+	FwDueClose();
 	FwConnRelease();
 	if (channel != NULL)
 		fastwake_channel_close(channel);
@@ -284,6 +291,7 @@ make_wait_set(void)
 	add_to_set(PQsocket(pgconn(my_conn)));
 	for (int i = 0; i < n; i++)
 		add_to_set(fds[i]);
+	add_to_set(FwDueOpen());
 }
 
 static void
@@ -606,6 +614,15 @@ wait_memory(void)
 	return woken;
 }
 
+/* When core shall call again, whatever happens; 0: no need. */
+static uint64
+next_due(void)
+{
+	if (tcp_state != TCP_OPEN)
+		return drain_until;
+	return Max(last_data, replied) > refreshed ? refreshed + REFRESH_NS : 0;
+}
+
 /*
  * Nothing more now.  True if core may sleep on *WAIT_FD.
  *
@@ -629,6 +646,7 @@ arm_for_core(pgsocket *wait_fd)
 		return false;
 	if (!FwHooksActive())
 		FwCountSleep(FW_WAIT_WALRECEIVER);	/* else when core does sleep */
+	FwDueAt(next_due());
 	tcp_due = true;
 	return true;
 }
@@ -675,6 +693,7 @@ our_receive(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 		return core->walrcv_receive(conn, buffer, wait_fd);
 
 	flush_follows = false;
+	FwDueTaken(fastwake_now());
 	release_due();
 	for (;;)
 	{

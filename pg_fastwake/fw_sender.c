@@ -685,6 +685,23 @@ announce_prompt(uint64 now)
 		queue(&mark, 1);
 }
 
+/*
+ * Is there WAL to send of which core was not told?  Asked once for each position:
+ * if core then does not send it, it has its reasons.
+ */
+static bool
+flush_missed(void)
+{
+	static XLogRecPtr told = InvalidXLogRecPtr;
+	XLogRecPtr	flushed = FwFlushedUpTo();
+
+	if (state != STREAMING || !FwBacklogEmpty(&backlog) || flushed == told ||
+		flushed <= MyWalSnd->sentPtr)
+		return false;
+	told = flushed;
+	return true;
+}
+
 int
 FwSenderWait(int epfd, struct epoll_event *events, int maxevents, int timeout)
 {
@@ -698,7 +715,7 @@ FwSenderWait(int epfd, struct epoll_event *events, int maxevents, int timeout)
 	if (stats_stale && now - refreshed >= (uint64) REFRESH_MS * 1000000)
 		refresh_stats();
 	announce_prompt(now);
-	if (progress())
+	if (progress() || flush_missed())
 		return wake_self();
 	if (broken == 0 && active && !wal_only && FwWaitsEnabled())
 	{

@@ -11,6 +11,7 @@
 #ifndef PG_FASTWAKE_COMPAT_H
 #define PG_FASTWAKE_COMPAT_H
 
+#include "access/xlog.h"
 #include "storage/proc.h"
 
 /* Index of this process's PGPROC, and its type test for the walreceiver. */
@@ -51,6 +52,28 @@
 #define FwWakeWalSenders() WalSndWakeup(true, false)
 #else
 #define FwWakeWalSenders() WalSndWakeup()
+#endif
+
+/*
+ * From 16 on only walsenders that wait on a condition variable are woken, and core
+ * begins to wait without another look at what has been flushed.  A flush that
+ * falls between its last look and that is not announced to it:
+ *
+ *	walsender						backend
+ *	flushed up to F (core)
+ *									flushed up to G
+ *									nobody waits: nobody is woken
+ *	wait on wal_flush_cv (core)
+ *	epoll_wait(), our look: G
+ *
+ * Its WAL, and the commits that wait for it, would stay until something else
+ * happens.  Before, the walsender's latch was set whether it waited or not.
+ */
+#if PG_VERSION_NUM >= 160000
+#define FwFlushedUpTo() \
+	(RecoveryInProgress() ? InvalidXLogRecPtr : GetFlushRecPtr(NULL))
+#else
+#define FwFlushedUpTo() InvalidXLogRecPtr
 #endif
 
 /* How a walreceiver reacts to SIGTERM while it waits. */

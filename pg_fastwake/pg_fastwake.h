@@ -10,6 +10,7 @@
  *	fw_hooks.c		the replacements: epoll_wait, kill, recv
  *	fw_bell.c		what wakes a walsender that sleeps on descriptors
  *	fw_lazyset.c	wait sets that core makes anew for each sleep
+ *	fw_due.c		a walreceiver's timer
  *	fw_wait.c		FastWake waits of backends, and what all have in common
  *	fw_startup.c	waits of the startup process
  *	fw_endpoint.c	primary's half of the negotiation
@@ -303,6 +304,13 @@ extern int	FwLazySetAdd(int epfd, int op, int fd, struct epoll_event *event);
 extern int	FwLazySetWait(int epfd, struct epoll_event *events, int maxevents,
 						  int timeout);
 extern int	FwLazySetClose(int epfd);
+
+/* ---- the walreceiver's timer (fw_due.c) ---- */
+
+extern int	FwDueOpen(void);
+extern void FwDueClose(void);
+extern void FwDueAt(uint64 when);
+extern void FwDueTaken(uint64 now);
 
 /* ---- waits (fw_wait.c) ---- */
 

@@ -13,6 +13,7 @@ use PgFastwake;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(time);
 
 # What both sides must agree on.  The text makes a lost, doubled or damaged
 # byte of a row visible.
@@ -57,13 +58,26 @@ sub burst
 	kill 'CONT', $sender or die "could not continue walsender $sender: $!";
 }
 
-my ($primary, $standby) = make_pair(primary_conf =>
-	  "wal_level = logical\nmax_connections = 40\n");
+my ($primary, $standby) = make_pair(
+	primary_conf => "wal_level = logical\nmax_connections = 40\n",
+	standby_conf => "wal_receiver_status_interval = 60s\n");
 $primary->safe_psql('postgres',
 	'CREATE TABLE load (id bigserial PRIMARY KEY, level text, v text)');
 
 is_transport($primary, 'sender');
 is_transport($standby, 'receiver');
+
+# ---- what is reported when there is nothing else to do ----
+
+# The report of the apply is held, in vain here, for a report of a flush: not until
+# core's own next one, a minute later.
+my $start = time;
+$primary->safe_psql('postgres', 'CREATE TABLE reported (i int)');
+ok( $primary->poll_query_until(
+		'postgres',
+		'SELECT replay_lsn = pg_current_wal_lsn() FROM pg_stat_replication'),
+	'the primary learns of the apply');
+cmp_ok(time - $start, '<', 10, 'soon');
 
 # ---- every level under load ----
 
