@@ -125,9 +125,10 @@ sub create_rows
 
 # Begin to insert rows by some clients, until told to stop or the server ends
 # them.  In the lab not as fast as they can, else nothing is left to the test.
+# DATABASE: its name, or a connection string.
 sub start_rows
 {
-	my ($node, $clients) = @_;
+	my ($node, $clients, $database) = @_;
 	my $dir = PostgreSQL::Test::Utils::tempdir();
 	my %load = (run => ++$runs, dir => $dir, output => '');
 
@@ -141,7 +142,7 @@ END
 			'-j', 1, '-T', 86400, '-D', "run=$load{run}", '-D', 'id=0',
 			'-l', '--log-prefix', "$dir/log", '-f', "$dir/insert.sql",
 			$ENV{FASTWAKE_LAB} ? ('-R', 40) : (),
-			'-h', $node->host, '-p', $node->port, 'postgres'
+			'-h', $node->host, '-p', $node->port, $database // 'postgres'
 		],
 		'<' => \undef,
 		'>' => \$load{output},
