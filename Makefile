@@ -8,6 +8,7 @@
 #	make demo			[LAB=1]
 #	make bench			[QUICK=1]
 #	make test
+#	make test-17		with PostgreSQL 17, Debian 13's
 #	make chaos			[DURATION=60] [TRANSPORT=shm|rdma] [SEED=] [CLIENTS=200] [RATE=]
 
 MODULE_big = pg_fastwake
@@ -102,10 +103,22 @@ bench:
 
 test:
 	t/run
+test-17:
+	t/run-17
+
+# Against headers alone, of a version whose server is not there.
+headers-check:
+	for f in $(wildcard pg_fastwake/*.c); do \
+		$(CC) -fsyntax-only -O2 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
+			-Wno-missing-field-initializers -Wdeclaration-after-statement -Werror \
+			-D_GNU_SOURCE -Icore/include -I$(PG_HEADERS) -I$$(pg_config --includedir) \
+			$$f || exit; \
+	done
 
 # A campaign of faults; the seed it prints repeats it.
 chaos:
 	DURATION='$(or $(DURATION),60)' TRANSPORT='$(TRANSPORT)' SEED='$(SEED)' \
 		CLIENTS='$(CLIENTS)' RATE='$(RATE)' BREAK='$(BREAK)' t/run chaos
 
-.PHONY: core install-core clean-core kmod clean-kmod indent indent-check demo bench test chaos
+.PHONY: core install-core clean-core kmod clean-kmod indent indent-check demo bench test test-17 headers-check \
+	chaos

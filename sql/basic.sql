@@ -3,8 +3,13 @@ CREATE EXTENSION pg_fastwake;
 
 SELECT extversion FROM pg_extension WHERE extname = 'pg_fastwake';
 
--- what it contains
-\dx+ pg_fastwake
+-- what it contains (from 17 on views' row types are members too)
+SELECT pg_describe_object(classid, objid, 0) COLLATE "C" AS object
+  FROM pg_depend
+ WHERE refclassid = 'pg_extension'::regclass
+   AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_fastwake')
+   AND deptype = 'e' AND classid <> 'pg_type'::regclass
+ ORDER BY object;
 
 -- every object has a comment
 SELECT pg_describe_object(d.classid, d.objid, 0) AS without_comment

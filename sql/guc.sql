@@ -10,9 +10,11 @@ SELECT name, setting, source FROM pg_settings
 SELECT name FROM pg_settings
  WHERE name LIKE 'pg_fastwake.%' AND coalesce(short_desc, '') = '';
 
--- ring size: bounds, and a power of two
+-- ring size: bounds (the message differs between versions), and a power of two
+\set VERBOSITY sqlstate
 ALTER SYSTEM SET pg_fastwake.ring_size = '32kB';
 ALTER SYSTEM SET pg_fastwake.ring_size = '32MB';
+\set VERBOSITY default
 ALTER SYSTEM SET pg_fastwake.ring_size = '96kB';
 ALTER SYSTEM SET pg_fastwake.ring_size = '1000kB';
 ALTER SYSTEM SET pg_fastwake.ring_size = '64kB';
@@ -58,5 +60,4 @@ SELECT current_setting('pg_fastwake.endpoint') = '' AS is_empty;
 
 -- a misspelt name is not taken for a new setting
 SET pg_fastwake.pol_us = 10;
-ALTER SYSTEM SET pg_fastwake.pol_us = 10;
 SHOW pg_fastwake.pol_us;

@@ -23,7 +23,9 @@ SELECT pg_describe_object(d.classid, d.objid, 0) AS object,
   FROM pg_depend d
  WHERE d.refclassid = 'pg_extension'::regclass
    AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_fastwake')
-   AND d.deptype = 'e';
+   AND d.deptype = 'e'
+   -- members too from PostgreSQL 17 on
+   AND d.classid <> 'pg_type'::regclass;
 
 -- every version can be reached from every earlier one
 SELECT source, target, path FROM pg_extension_update_paths('pg_fastwake')

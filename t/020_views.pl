@@ -153,7 +153,8 @@ my $wal = value($primary, 'SELECT pg_current_wal_lsn()');
 commits(200);
 $wal = value($primary, "SELECT pg_current_wal_lsn() - '$wal'");
 
-# At rest nothing is on its way: what one has sent the other has received.
+# At rest nothing is on its way: what one has sent the other has received.  Nor was
+# it before, and the views may still say so for a moment.
 ok( poll_until(
 		sub {
 			%row = map { $_ => connection($side{$_}, $_) } keys %side;
@@ -162,6 +163,8 @@ ok( poll_until(
 				 $s->{sent_bytes} == $r->{received_bytes}
 			  && $s->{sent_messages} == $r->{received_messages}
 			  && $s->{received_bytes} == $r->{sent_bytes}
+			  && $s->{sent_bytes} >= $before{sender}{sent_bytes} + $wal
+			  && $r->{received_bytes} > $before{receiver}{received_bytes}
 			  && $s->{received_messages} == $r->{sent_messages};
 		}),
 	'what one side has sent is what the other has received');

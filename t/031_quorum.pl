@@ -18,7 +18,11 @@ my $rows = 'SELECT run, client, count(*), sum(id) FROM acked '
   . 'GROUP BY 1, 2 ORDER BY 1, 2';
 
 my $primary = make_primary('primary',
-	conf => fault_conf() . "synchronous_commit = on\nwal_sender_timeout = 0\n");
+	conf => fault_conf() . <<'END');
+synchronous_commit = on
+wal_sender_timeout = 0
+wal_keep_size = 256MB
+END
 $primary->start;
 $primary->safe_psql('postgres', 'CREATE EXTENSION pg_fastwake');
 create_rows($primary);
@@ -30,7 +34,6 @@ foreach my $name (qw(a b c))
 		preload => $name ne 'c',
 		conf => fault_conf() . "wal_receiver_timeout = 0\n");
 	$standbys{$name}->start;
-	# The next one's backup makes a checkpoint, which removes WAL.
 	wait_streaming($primary, $name);
 }
 

@@ -16,7 +16,9 @@ use Test::More;
 my $rows = 'SELECT run, client, count(*), sum(id) FROM acked '
   . 'GROUP BY 1, 2 ORDER BY 1, 2';
 
-my $primary = make_primary('primary', conf => fault_conf());
+# An autovacuum under way would keep rows that shall be removed.
+my $primary =
+  make_primary('primary', conf => fault_conf() . "autovacuum = off\n");
 $primary->start;
 $primary->safe_psql('postgres',
 	'CREATE EXTENSION pg_fastwake; CREATE TABLE kept AS '

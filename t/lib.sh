@@ -13,11 +13,12 @@ prove_as_postgres()
 {
     local work=$1 out=$2
     shift 2
-    mkdir -p "$out"
-    chown postgres "$out"
+    mkdir -p "$out/tmp_check/log"
+    chown postgres "$out" "$out/tmp_check" "$out/tmp_check/log"
     (cd "$work/src" && runuser -u postgres -- env \
         PATH="${FW_PATH_FIRST:+$FW_PATH_FIRST:}$pg_bin:$PATH" \
-        HOME="$out" TESTDIR="$out" PGPORT=65432 LC_ALL=C.UTF-8 \
+        HOME="$out" TESTDIR="$out" TESTDATADIR="$out/tmp_check" \
+        TESTLOGDIR="$out/tmp_check/log" PGPORT=65432 LC_ALL=C.UTF-8 \
         PG_REGRESS="$pgxs_dir/src/test/regress/pg_regress" \
         FW_DESTDIR="$work/inst" FW_PKGLIBDIR="$pg_lib" \
         FW_TRANSPORT="$FW_TRANSPORT" FW_TEMPLATE="${FW_TEMPLATE-}" \

@@ -1,0 +1,98 @@
+# shellcheck shell=bash
+# What t/run and t/run-17 share: packages, a copy of the source to test, and tests
+# counted. The repository is $repo; logs go to $work.
+
+passed=0 failed=0 skipped=0
+
+say()
+{
+    printf '\n==== %s\n' "$*"
+}
+
+missing_packages()
+{
+    local package
+    for package in $("$repo/t/deps"; "$repo/lab/deps"; "$repo/bench/deps"); do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null |
+            grep -q 'ok installed' || echo "$package"
+    done | sort -u
+}
+
+# Debian's postgresql package would create and start a cluster of its own.
+no_default_cluster()
+{
+    local conf=/etc/postgresql-common/createcluster.conf
+    [ -e "$conf" ] && return
+    mkdir -p "$(dirname "$conf")"
+    echo 'create_main_cluster = false' >"$conf"
+}
+
+install_packages()
+{
+    local packages
+    packages=$(missing_packages)
+    [ -z "$packages" ] && return
+    say "installing: ${packages//$'\n'/ }"
+    no_default_cluster
+    export DEBIAN_FRONTEND=noninteractive
+    # shellcheck disable=SC2086
+    apt-get update -q &&
+        apt-get install -q -y --no-install-recommends $packages ||
+        { echo "t/run: could not install $packages" >&2; exit 1; }
+}
+
+# The repository's files, in a directory that the postgres user can read.
+copy_source()
+{
+    git -C "$repo" ls-files -z --cached --others --exclude-standard |
+        (cd "$repo" && xargs -0 cp --parents -a -t "$1") 2>/dev/null
+}
+
+# Count the TAP that a command printed to FILE; STATUS is the command's.
+# A program that died without a failed test counts as one.
+count_tap()
+{
+    local file=$1 status=$2 ok bad skip
+    # a digit right behind: prove's own "ok   812 ms" is no test
+    skip=$(grep -cE '^(ok [0-9].*# SKIP|1\.\.0 # SKIP)' "$file")
+    ok=$(($(grep -cE '^ok [0-9]' "$file") - $(grep -cE '^ok [0-9].*# SKIP' "$file")))
+    bad=$(grep -cE '^not ok [0-9]' "$file")
+    ((bad == 0 && status != 0)) && bad=1
+    passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
+}
+
+# Run a command that prints TAP, showing it and counting it.
+tap()
+{
+    local name=$1 log status
+    shift
+    log=$work/$(tr -c 'a-z0-9\n' _ <<<"$name").log
+    say "$name"
+    "$@" 2>&1 | tee "$log"
+    status=${PIPESTATUS[0]}
+    ((status == 0)) || echo "$name: status $status"
+    count_tap "$log" "$status"
+}
+
+# Run a command that is one test.
+check()
+{
+    local name=$1
+    shift
+    say "$name"
+    if "$@"; then
+        echo "ok - $name"
+        passed=$((passed + 1))
+    else
+        echo "not ok - $name"
+        failed=$((failed + 1))
+    fi
+}
+
+# The last line, and whether all is well.
+summary()
+{
+    say 'all tests'
+    echo "$passed passed, $failed failed, $skipped skipped"
+    ((failed == 0 && passed > 0))
+}
