@@ -10,8 +10,12 @@
  *			is armed.  Taken with interrupts on: the backstop, which
  *			runs in an interrupt, only tries.  The scheduler's locks
  *			and the timers' nest inside.
+ *	fw_source.lock	raw spinlock, interrupts off: who waits for an event.  Drivers
+ *			may hold locks of theirs when an event comes.  The
+ *			scheduler's locks nest inside.
  *
- * WAIT and WAKE take no domain lock: they find waiters and regions under RCU.
+ * WAIT and WAKE take no domain lock: they find waiters, regions and sources under
+ * RCU.
  */
 #ifndef FW_H
 #define FW_H
@@ -72,6 +76,7 @@ struct fw_domain {
 	struct mutex lock;
 	struct fw_table waiters; /* struct fw_waiter */
 	struct fw_table regions; /* struct fw_region */
+	struct fw_table sources; /* struct fw_source */
 	u32 waiters_max;
 	u32 regions_max;
 	u32 *where;	/* of each waiter: see FASTWAKE_MMAP_WAITERS */
@@ -106,6 +111,7 @@ struct fw_region {
 	struct rcu_head rcu;
 };
 
+bool fw_file_is_uverbs(const struct file *file);
 int fw_region_init(void);
 void fw_region_exit(void);
 int fw_pin(struct fw_domain *d, struct fastwake_ioc_pin *arg);
@@ -136,6 +142,29 @@ static inline void *fw_region_word(const struct fw_region *r, u64 offset,
 	return page_address(r->pages[offset >> PAGE_SHIFT]) +
 	       offset_in_page(offset);
 }
+
+/* ---- source.c: what a WAIT wants of the sources in source.h ---- */
+
+struct fw_source;
+
+struct fw_link {
+	struct list_head node; /* in ->source's list, under its lock */
+	struct fw_source *source;
+	struct fw_waiter *waiter;
+	u32 how; /* FASTWAKE_CQ_* */
+	bool fired;
+	int cpu; /* where the event came */
+};
+
+int fw_attach_cq(struct fw_domain *d, struct fastwake_ioc_attach_cq *arg);
+int fw_detach(struct fw_domain *d, u32 id);
+void fw_detach_all(struct fw_domain *d);
+int fw_link_get(struct fw_domain *d, struct fw_waiter *w,
+		const struct fastwake_ioc_watch *arg);
+void fw_links_put(struct fw_waiter *w);
+int fw_links_arm(struct fw_waiter *w);
+int fw_links_look(struct fw_waiter *w);
+int fw_links_leave(struct fw_waiter *w, int result);
 
 /* ---- pollset.c: a watch as scanners see it ---- */
 
@@ -186,6 +215,7 @@ struct fw_entry {
 /* Reasons to leave, beside an own word; bits of fw_waiter.event. */
 #define FW_EVENT_WOKEN	1 /* WAKE, SWITCH */
 #define FW_EVENT_REGION 2 /* some region of the domain is going away */
+#define FW_EVENT_SOURCE 4 /* an event, or a source is going away */
 
 /* Outcomes of a wait that are neither an index nor an errno. */
 #define FW_PENDING (-4096) /* none yet */
@@ -218,6 +248,11 @@ struct fw_waiter {
 	/* Written by wakers. */
 	atomic_t event;
 	bool waiting; /* announced: inside WAIT */
+
+	/* The thread's own; their watches are numbered after those of words. */
+	u32 nr_links;
+	int event_cpu; /* where one of the events came */
+	struct fw_link link_to[FASTWAKE_IOC_WATCHES_MAX];
 
 	struct rcu_head rcu;
 };

@@ -107,7 +107,7 @@ static long fw_ioctl_query(struct fw_domain *d, void *buf)
 		.size = sizeof(*arg),
 		.out_abi = FASTWAKE_ABI_VERSION,
 		.out_cores = nr_cpu_ids,
-		.out_features = FASTWAKE_FEATURE_BACKSTOP,
+		.out_features = FASTWAKE_FEATURE_BACKSTOP | FASTWAKE_FEATURE_CQ,
 		.out_budget_max_ns = 1000ull * READ_ONCE(fw_budget_max_us),
 		.out_backstop_ns = 1000ull * READ_ONCE(fw_backstop_us),
 		.out_waiters_max = d->waiters_max,
@@ -184,6 +184,24 @@ static long fw_ioctl_wake(struct fw_domain *d, void *buf)
 	return fw_wake(d, arg->waiter);
 }
 
+static long fw_ioctl_attach_cq(struct fw_domain *d, void *buf)
+{
+	struct fastwake_ioc_attach_cq *arg = buf;
+
+	if (arg->flags || arg->reserved)
+		return -EOPNOTSUPP;
+	return fw_attach_cq(d, arg);
+}
+
+static long fw_ioctl_detach_cq(struct fw_domain *d, void *buf)
+{
+	struct fastwake_ioc_detach_cq *arg = buf;
+
+	if (arg->flags || arg->reserved)
+		return -EOPNOTSUPP;
+	return fw_detach(d, arg->cq);
+}
+
 static long fw_ioctl_test_event(struct fw_domain *d, void *buf)
 {
 	struct fastwake_ioc_test_event *arg = buf;
@@ -215,6 +233,8 @@ static const struct fw_ioctl fw_ioctls[] = {
 	FW_IOCTL(PIN, pin, true),
 	FW_IOCTL(UNPIN, unpin, false),
 	FW_IOCTL(WAKE, wake, false),
+	FW_IOCTL(ATTACH_CQ, attach_cq, true),
+	FW_IOCTL(DETACH_CQ, detach_cq, false),
 	FW_IOCTL(TEST_EVENT, test_event, false),
 };
 
@@ -223,6 +243,7 @@ union fw_arg {
 	struct fastwake_ioc_query query;
 	struct fastwake_ioc_register reg;
 	struct fastwake_ioc_pin pin;
+	struct fastwake_ioc_attach_cq attach_cq;
 	struct fastwake_ioc_test_event test_event;
 };
 
@@ -281,6 +302,7 @@ static int fw_open(struct inode *inode, struct file *file)
 	d->regions_max = READ_ONCE(fw_regions_max);
 	fw_table_init(&d->waiters, 0, d->waiters_max);
 	fw_table_init(&d->regions, 1, d->regions_max + 1);
+	fw_table_init(&d->sources, 1, d->regions_max + 1);
 	file->private_data = d;
 	return stream_open(inode, file);
 }
@@ -298,10 +320,12 @@ static int fw_release(struct inode *inode, struct file *file)
 	struct fw_domain *d = file->private_data;
 
 	fw_test_events_free(d);
+	fw_detach_all(d);
 	fw_unregister_all(d);
 	fw_unpin_all(d);
 	fw_table_destroy(&d->waiters);
 	fw_table_destroy(&d->regions);
+	fw_table_destroy(&d->sources);
 	vfree(d->where);
 	mutex_destroy(&d->lock);
 	kfree(d);

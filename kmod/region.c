@@ -61,7 +61,7 @@ static void fw_region_release(struct percpu_ref *ref)
  * A completion queue in ordinary memory that an RDMA driver maps.  The module is
  * asked for by name since nothing of it may be referenced: it need not be loaded.
  */
-static bool fw_file_is_uverbs(const struct file *file)
+bool fw_file_is_uverbs(const struct file *file)
 {
 	const struct module *owner = file->f_op->owner;
 

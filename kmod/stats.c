@@ -54,6 +54,8 @@ static const struct {
 	FW_COLUMN(switches),
 	FW_COLUMN(full),
 	FW_COLUMN(expired),
+	FW_COLUMN(events),
+	FW_COLUMN(events_here),
 };
 
 static void fw_show_core(struct seq_file *m, int cpu)

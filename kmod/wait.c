@@ -10,6 +10,7 @@
  */
 #include <linux/freezer.h>
 #include <linux/hrtimer.h>
+#include <linux/overflow.h>
 #include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 
@@ -21,6 +22,7 @@ struct fw_wait {
 	struct fw_waiter *waiter;
 	u64 deadline_ns;
 	u64 budget_ns;
+	bool asleep;	 /* FASTWAKE_WAIT_SLEEP: no scanner looks */
 	bool handed_off; /* someone else on this core can go on: let it */
 	bool slept;
 };
@@ -62,6 +64,10 @@ static int fw_watch_resolve(struct fw_domain *d, struct fw_waiter *w,
 	struct fw_region *r;
 	int ret;
 
+	if (arg->condition == FASTWAKE_COND_CQ)
+		return fw_link_get(d, w, arg);
+	if (w->nr_links)
+		return -EINVAL;
 	if (arg->word_size != 4 && arg->word_size != 8)
 		return -EINVAL;
 	ret = fw_watch_condition(watch, arg);
@@ -82,6 +88,7 @@ static int fw_watch_resolve(struct fw_domain *d, struct fw_waiter *w,
 
 static void fw_watches_put(struct fw_waiter *w)
 {
+	fw_links_put(w);
 	while (w->nr)
 		fw_region_put(w->region[--w->nr]);
 }
@@ -98,7 +105,7 @@ static int fw_watches_get(struct fw_domain *d, struct fw_waiter *w,
 	if (copy_from_user(watches, u64_to_user_ptr(arg->watches),
 			   arg->nr_watches * sizeof(*watches)))
 		return -EFAULT;
-	w->nr = 0;
+	w->nr = w->nr_links = 0;
 	for (i = 0; i < arg->nr_watches && !ret; i++)
 		ret = fw_watch_resolve(d, w, &watches[i]);
 	if (ret)
@@ -124,7 +131,8 @@ static int fw_wait_copy(struct fastwake_ioc_wait *arg, void __user *user,
 		if (ret)
 			return ret;
 	}
-	if (arg->flags || arg->reserved)
+	if ((arg->flags & ~(FASTWAKE_WAIT_SLEEP | FASTWAKE_WAIT_CORE)) ||
+	    arg->out_core)
 		return -EOPNOTSUPP;
 	if (to_other ? arg->wake == arg->waiter
 		     : arg->wake != FASTWAKE_WAITER_NONE)
@@ -157,14 +165,19 @@ static bool fw_stale(const struct fw_waiter *w)
 	return false;
 }
 
-/* An event without a region of ours going away is a wake-up. */
+/* An event without a region of ours going away, or one of its kind, is a wake-up. */
 static int fw_event(struct fw_waiter *w)
 {
-	int event = atomic_xchg(&w->event, 0);
+	int ret, event = atomic_xchg(&w->event, 0);
 
 	if (fw_stale(w))
 		return -ESTALE;
-	return event & FW_EVENT_WOKEN ? w->nr : FW_PENDING;
+	if (event & FW_EVENT_SOURCE) {
+		ret = fw_links_look(w);
+		if (ret != FW_PENDING)
+			return ret;
+	}
+	return event & FW_EVENT_WOKEN ? w->nr + w->nr_links : FW_PENDING;
 }
 
 /* All reasons to leave that need no clock. */
@@ -348,6 +361,36 @@ static int fw_sleep(struct fw_wait *wait)
 	return ret;
 }
 
+/*
+ * FASTWAKE_WAIT_SLEEP: until something wakes it.  With neither scanner nor poll set,
+ * what wakes it are an event that was asked for, WAKE, a signal, and its own timer.
+ */
+static int fw_sleep_alone(struct fw_wait *wait)
+{
+	struct fw_waiter *w = wait->waiter;
+	ktime_t expires = ns_to_ktime(w->expires_ns);
+	bool timed = w->expires_ns != U64_MAX, expired = false;
+	int ret;
+
+	for (;;) {
+		/* Barrier after the links and the state, before the look. */
+		set_current_state(TASK_INTERRUPTIBLE | TASK_FREEZABLE);
+		ret = fw_look(w); /* (A3), (C4), (W3) */
+		if (ret == FW_PENDING && expired)
+			ret = FW_EXPIRED;
+		if (ret != FW_PENDING)
+			break;
+		wait->slept = true;
+		if (timed)
+			expired = !schedule_hrtimeout_range(&expires, 0,
+							    HRTIMER_MODE_ABS);
+		else
+			schedule();
+	}
+	__set_current_state(TASK_RUNNING);
+	return ret;
+}
+
 static int fw_spin_or_sleep(struct fw_wait *wait)
 {
 	int ret;
@@ -366,10 +409,11 @@ static int fw_spin_or_sleep(struct fw_wait *wait)
 
 /* ---- the call ---- */
 
-static void fw_announce(struct fw_waiter *w)
+static void fw_announce(struct fw_waiter *w, bool asleep)
 {
 	atomic_set(&w->event, 0);
-	WRITE_ONCE(*w->where, raw_smp_processor_id() + 1);
+	WRITE_ONCE(*w->where,
+		   asleep ? FASTWAKE_UNSCANNED : raw_smp_processor_id() + 1);
 	WRITE_ONCE(w->waiting, true); /* (A1), (W2) */
 	smp_mb();		      /* (A2) pairs with fw_wake_waiter() */
 }
@@ -426,11 +470,24 @@ static void fw_trace_outcome(struct fw_wait *wait, int ret)
 	struct fw_waiter *w = wait->waiter;
 
 	if (trace_wake_enabled() && ret >= 0)
-		trace_wake(w->id, ret,
+		trace_wake(w->id, FASTWAKE_WAIT_INDEX(ret),
 			   w->woken_ns ? ktime_get_ns() - w->woken_ns : 0);
 	if (ret == -ETIME)
 		trace_park(w->id, wait->budget_ns);
 	w->woken_ns = 0;
+}
+
+/* When the wait is over at the latest; U64_MAX for never. */
+static u64 fw_expiry(const struct fw_wait *wait, u64 now_ns)
+{
+	u64 budget_ns = wait->budget_ns, end_ns;
+
+	if (!wait->asleep)
+		budget_ns =
+			min(budget_ns, 1000ull * READ_ONCE(fw_budget_max_us));
+	if (check_add_overflow(now_ns, budget_ns, &end_ns))
+		end_ns = U64_MAX;
+	return wait->deadline_ns ? min(end_ns, wait->deadline_ns) : end_ns;
 }
 
 /* Announced; the caller withdraws. */
@@ -453,14 +510,16 @@ static int fw_wait_announced(struct fw_domain *d, struct fw_wait *wait,
 	}
 	if (fw_stale(w)) /* (W3) of who was announced too late for the event */
 		return -ESTALE;
+	if (w->nr_links) {
+		ret = fw_links_arm(w);
+		if (ret != FW_PENDING)
+			return ret;
+	}
 	now_ns = ktime_get_ns();
-	w->expires_ns = now_ns + min(wait->budget_ns,
-				     1000ull * READ_ONCE(fw_budget_max_us));
-	if (wait->deadline_ns)
-		w->expires_ns = min(w->expires_ns, wait->deadline_ns);
+	w->expires_ns = fw_expiry(wait, now_ns);
 	if (now_ns >= w->expires_ns)
 		return FW_EXPIRED;
-	return fw_spin_or_sleep(wait);
+	return wait->asleep ? fw_sleep_alone(wait) : fw_spin_or_sleep(wait);
 }
 
 static long fw_wait_with_watches(struct fw_domain *d, struct fw_wait *wait,
@@ -471,7 +530,7 @@ static long fw_wait_with_watches(struct fw_domain *d, struct fw_wait *wait,
 
 	fw_count(raw_cpu_ptr(&fw_cores), waits);
 	trace_wait(w->id, w->nr, wait->budget_ns);
-	fw_announce(w);
+	fw_announce(w, wait->asleep);
 	ret = fw_wait_announced(d, wait, other);
 	fw_withdraw(w);
 	if (ret == FW_EXPIRED)
@@ -481,11 +540,21 @@ static long fw_wait_with_watches(struct fw_domain *d, struct fw_wait *wait,
 		if (own >= 0)
 			ret = own;
 		else if (atomic_read(&w->event) & FW_EVENT_WOKEN)
-			ret = w->nr;
+			ret = w->nr + w->nr_links;
 	}
+	if (w->nr_links)
+		ret = fw_links_leave(w, ret);
 	fw_count_outcome(wait, ret);
 	fw_trace_outcome(wait, ret);
 	return ret >= 0 && wait->slept ? ret | FASTWAKE_WAIT_SLEPT : ret;
+}
+
+/* What cannot be told is not worth losing the event for. */
+static void fw_tell_core(const struct fw_waiter *w, long result,
+			 struct fastwake_ioc_wait __user *user)
+{
+	if (result >= 0 && FASTWAKE_WAIT_CQS(result))
+		put_user((u32)w->event_cpu + 1, &user->out_core);
 }
 
 /*
@@ -517,7 +586,10 @@ long fw_wait(struct fw_domain *d, void __user *user, bool to_other)
 	wait.waiter = w;
 	wait.deadline_ns = arg.deadline_ns;
 	wait.budget_ns = arg.budget_ns;
+	wait.asleep = arg.flags & FASTWAKE_WAIT_SLEEP;
 	ret = fw_wait_with_watches(d, &wait, arg.wake);
+	if (arg.flags & FASTWAKE_WAIT_CORE)
+		fw_tell_core(w, ret, user);
 	fw_watches_put(w);
 	return ret;
 }

@@ -113,13 +113,15 @@ static const struct format formats[] = {
 	FORMAT(PIN, fastwake_ioc_pin),
 	FORMAT(UNPIN, fastwake_ioc_unpin),
 	{ "WAIT", FASTWAKE_IOC_WAIT, sizeof(struct fastwake_ioc_wait),
-	  offsetof(struct fastwake_ioc_wait, reserved),
+	  offsetof(struct fastwake_ioc_wait, out_core),
 	  offsetof(struct fastwake_ioc_wait, wake) },
 	{ "SWITCH", FASTWAKE_IOC_SWITCH, sizeof(struct fastwake_ioc_wait),
-	  offsetof(struct fastwake_ioc_wait, reserved),
+	  offsetof(struct fastwake_ioc_wait, out_core),
 	  offsetof(struct fastwake_ioc_wait, wake) },
 	FORMAT(WAKE, fastwake_ioc_wake),
 	FORMAT(TEST_EVENT, fastwake_ioc_test_event),
+	FORMAT(ATTACH_CQ, fastwake_ioc_attach_cq),
+	FORMAT(DETACH_CQ, fastwake_ioc_detach_cq),
 };
 
 static int format_call(const struct format *f, uint32_t size, uint32_t set)
@@ -127,7 +129,7 @@ static int format_call(const struct format *f, uint32_t size, uint32_t set)
 	uint32_t buf[64] = { size };
 
 	if (set)
-		buf[set / 4] = 1;
+		buf[set / 4] = 1u << 31;
 	if (f->wake)
 		buf[f->wake / 4] = NONE;
 	return fwk_ioctl(fd, f->request, buf);
@@ -421,7 +423,7 @@ static void test_conditions(void)
 		  "GE64 of 4 bytes: EINVAL");
 	condition(FASTWAKE_COND_EQ, 8, 5, 5, 1, -EINVAL,
 		  "a mask without MASK_NE: EINVAL");
-	condition(4, 8, 5, 5, 0, -EOPNOTSUPP, "unknown condition: EOPNOTSUPP");
+	condition(5, 8, 5, 5, 0, -EOPNOTSUPP, "unknown condition: EOPNOTSUPP");
 	condition(FASTWAKE_COND_EQ, 2, 5, 5, 0, -EINVAL,
 		  "a word of 2 bytes: EINVAL");
 }

@@ -20,8 +20,10 @@
  *	address, so that processes with different mappings agree.
  * waiter
  *	The slot of one thread in a domain, bound to that thread by REGISTER.
+ * completion queue
+ *	One of an RDMA device, attached by ATTACH_CQ: its interrupt ends a WAIT.
  * watch
- *	A word in a region, a condition, an operand.
+ *	A word in a region, a condition, an operand; or a completion queue.
  *
  * WAIT sleeps until a watch holds, whoever writes the word: no system call is
  * asked of the writer.  WAKE makes a waiter look at once, and SWITCH is WAKE of
@@ -82,7 +84,8 @@
 #define FASTWAKE_IOC_WAIT	_IO(FASTWAKE_IOC_TYPE, 0x05)
 #define FASTWAKE_IOC_WAKE	_IO(FASTWAKE_IOC_TYPE, 0x06)
 #define FASTWAKE_IOC_SWITCH	_IO(FASTWAKE_IOC_TYPE, 0x07)
-/* 0x08 to 0x0f: kept for the attachment of completion queues. */
+#define FASTWAKE_IOC_ATTACH_CQ	_IO(FASTWAKE_IOC_TYPE, 0x08)
+#define FASTWAKE_IOC_DETACH_CQ	_IO(FASTWAKE_IOC_TYPE, 0x09)
 #define FASTWAKE_IOC_TEST_EVENT _IO(FASTWAKE_IOC_TYPE, 0x40)
 
 /* Bits of fastwake_ioc_query.out_features. */
@@ -90,6 +93,7 @@
 	(1ull << 0) /* parameter test_events is set */
 #define FASTWAKE_FEATURE_DISPATCHER (1ull << 1) /* idle cores have a scanner */
 #define FASTWAKE_FEATURE_BACKSTOP   (1ull << 2) /* busy cores have one */
+#define FASTWAKE_FEATURE_CQ	    (1ull << 3) /* knows ATTACH_CQ, WAIT_SLEEP */
 
 /**
  * struct fastwake_ioc_query - FASTWAKE_IOC_QUERY: what the module is
@@ -216,15 +220,31 @@ struct fastwake_ioc_unpin {
 #define FASTWAKE_COND_EQ      1 /* word == operand */
 #define FASTWAKE_COND_MASK_NE 2 /* (word & mask) != operand */
 #define FASTWAKE_COND_GE64    3 /* word >= operand, unsigned, word_size 8 only */
+#define FASTWAKE_COND_CQ      4 /* event of a completion queue */
+
+/* In fastwake_ioc_watch.operand for FASTWAKE_COND_CQ. */
+#define FASTWAKE_CQ_ARM	      1 /* ask for the event */
+#define FASTWAKE_CQ_SOLICITED 2 /* only for that of a solicited completion */
 
 /**
- * struct fastwake_ioc_watch - a word and a condition
- * @region: number of the region
+ * struct fastwake_ioc_watch - a word and a condition, or a completion queue
+ * @region: number of the region, or of the completion queue
  * @condition: FASTWAKE_COND_*
- * @word_size: bytes of the word, 4 or 8
- * @offset: of the word from the start of the region, a multiple of @word_size
- * @operand: of a 4-byte word only the low half of it counts
+ * @word_size: bytes of the word, 4 or 8; FASTWAKE_COND_CQ: 0
+ * @offset: of the word from the start of the region, a multiple of @word_size;
+ *	FASTWAKE_COND_CQ: 0
+ * @operand: of a 4-byte word only the low half of it counts; FASTWAKE_COND_CQ: a
+ *	set of FASTWAKE_CQ_*
  * @mask: for FASTWAKE_COND_MASK_NE, else must be 0
+ *
+ * FASTWAKE_COND_CQ holds when the completion queue's event comes during the WAIT.
+ * The event must have been asked for: by WAIT itself (FASTWAKE_CQ_ARM, if
+ * ATTACH_CQ said that it can), else by the caller before.  With FASTWAKE_CQ_ARM it
+ * also holds if there are completions already that have not been polled.
+ *
+ * An event that ends a WAIT does not reach the queue's completion channel; one
+ * that comes while nobody is in WAIT for the queue does.  Of several WAITs for one
+ * queue an event ends one.  A WAIT that ends otherwise leaves the event asked for.
  */
 struct fastwake_ioc_watch {
 	__u32 region;
@@ -237,35 +257,53 @@ struct fastwake_ioc_watch {
 
 #define FASTWAKE_IOC_WATCHES_MAX 8
 
+/* In fastwake_ioc_wait.flags. */
+#define FASTWAKE_WAIT_SLEEP 1
+#define FASTWAKE_WAIT_CORE  4
+
+/* In fastwake_ioc_wait.budget_ns with FASTWAKE_WAIT_SLEEP: no end. */
+#define FASTWAKE_BUDGET_NONE (~0ull)
+
 /**
  * struct fastwake_ioc_wait - FASTWAKE_IOC_WAIT and FASTWAKE_IOC_SWITCH
  * @size: sizeof(struct fastwake_ioc_wait)
- * @flags: must be 0
+ * @flags: set of FASTWAKE_WAIT_SLEEP, FASTWAKE_WAIT_CORE
  * @waiter: number of a waiter of the calling thread
  * @nr_watches: 0 to FASTWAKE_IOC_WATCHES_MAX; with 0 only WAKE, a signal or time
  *	ends the wait
- * @watches: pointer to an array of struct fastwake_ioc_watch
+ * @watches: pointer to an array of struct fastwake_ioc_watch: first those of
+ *	words, then those of completion queues
  * @deadline_ns: absolute, CLOCK_MONOTONIC; 0 for none
  * @budget_ns: how long to wait here at most, from the entry on; cut to
  *	out_budget_max_ns; 0: look, do not wait
  * @wake: SWITCH: number of the waiter to wake, any but @waiter; WAIT: must be
  *	FASTWAKE_WAITER_NONE
- * @reserved: must be 0
+ * @out_core: must be 0; with FASTWAKE_WAIT_CORE, if a completion queue's event was
+ *	taken: 1 + the number of the core on which it came
  *
  * SWITCH first wakes the waiter @wake, whose word the caller has stored; if that
  * one is not in WAIT, it fails with ESRCH and does not wait (use the ordinary
  * notification for the other, then WAIT).
  *
- * Returns a non-negative value that FASTWAKE_WAIT_INDEX() and
- * FASTWAKE_WAIT_SLEPT take apart: the index of a watch that was seen to hold, or
- * @nr_watches if the waiter was woken by WAKE or SWITCH and none holds.
+ * FASTWAKE_WAIT_SLEEP is for interrupts: words are looked at when the wait begins,
+ * whenever something wakes it, and when it ends, but by no scanner meanwhile; it
+ * costs nothing while it lasts, and so @budget_ns is not cut.
+ *
+ * Returns a non-negative value that FASTWAKE_WAIT_INDEX(), FASTWAKE_WAIT_SLEPT and
+ * FASTWAKE_WAIT_CQS() take apart: the index of a watch that was seen to hold, or
+ * @nr_watches if the waiter was woken by WAKE or SWITCH and none holds; and the
+ * set of the watches (bit 0 for the first) that took an event of a completion
+ * queue, each of which is told once.
  *
  * ETIME: the budget is used up, or cannot be had on this core ("park": arm the
  * ordinary notification, look again, sleep there).  ETIMEDOUT: the deadline has
- * come.  EINTR: a signal handler runs.  ESTALE: a watched region was unpinned.
- * ENOENT: no such waiter or region.  EPERM: another thread's waiter.  EINVAL: bad
- * number of watches, word size, alignment, offset beyond the region, mask
- * without MASK_NE, GE64 of 4 bytes, bad @wake.  ESRCH: see SWITCH.
+ * come.  EINTR: a signal handler runs.  ESTALE: a watched region was unpinned, a
+ * completion queue was detached or is gone.
+ * ENOENT: no such waiter, region or completion queue.  EPERM: another thread's
+ * waiter.  EINVAL: bad number of watches, word size, alignment, offset beyond the
+ * region, mask without MASK_NE, GE64 of 4 bytes, a word after a completion queue,
+ * the same completion queue twice, bad @wake.  EOPNOTSUPP: FASTWAKE_CQ_ARM of a
+ * queue that WAIT cannot arm.  ESRCH: see SWITCH.
  */
 struct fastwake_ioc_wait {
 	__u32 size;
@@ -276,12 +314,13 @@ struct fastwake_ioc_wait {
 	__aligned_u64 deadline_ns;
 	__aligned_u64 budget_ns;
 	__u32 wake;
-	__u32 reserved;
+	__u32 out_core;
 };
 
 /* What WAIT and SWITCH return. */
 #define FASTWAKE_WAIT_INDEX(ret) ((ret)&0xff)
 #define FASTWAKE_WAIT_SLEPT	 0x100 /* the thread gave up its core meanwhile */
+#define FASTWAKE_WAIT_CQS(ret)	 (((ret) >> 16) & 0xff)
 
 /**
  * struct fastwake_ioc_wake - FASTWAKE_IOC_WAKE: make a waiter look
@@ -300,6 +339,64 @@ struct fastwake_ioc_wake {
 	__u32 size;
 	__u32 flags;
 	__u32 waiter;
+	__u32 reserved;
+};
+
+/* Bits of fastwake_ioc_attach_cq.out_flags. */
+#define FASTWAKE_CQ_CAN_ARM 1 /* WAIT knows FASTWAKE_CQ_ARM for it */
+
+/**
+ * struct fastwake_ioc_attach_cq - FASTWAKE_IOC_ATTACH_CQ: wait for its interrupt
+ * @size: sizeof(struct fastwake_ioc_attach_cq)
+ * @flags: must be 0
+ * @device: index of the RDMA device (ibv_get_device_index(), "rdma dev")
+ * @cqn: number of the queue as the RDMA netlink shows it ("rdma resource show cq")
+ * @cmd_fd: descriptor of the verbs context that made it (ibv_context.cmd_fd)
+ * @handle: its handle there (ibv_cq.handle)
+ * @out_cq: number by which a watch of this domain names it
+ * @out_flags: set of FASTWAKE_CQ_CAN_ARM
+ * @reserved: must be 0
+ *
+ * Whoever holds the verbs context owns its queues; that is checked, and @cqn tells
+ * only where to look.  The queue's events go to WAITs of this domain, else to its
+ * completion channel as before.  It may be destroyed while it is attached, and
+ * its number is then to be given back by DETACH_CQ, or goes with the domain.  A
+ * queue has one attachment.
+ *
+ * ENOPKG: module fastwake_ib is not loaded and cannot be.  ENODEV: no such device.
+ * ENOENT: it has no such queue.  EBADF: @cmd_fd is not open.  EINVAL: it is not
+ * that of a verbs context.  EPERM: the queue is not the one that @cmd_fd and
+ * @handle name, or the kernel's own.  EBUSY: it is attached already.  ENOSPC: as
+ * many queues are attached as the domain may have regions.  ENOMEM.
+ */
+struct fastwake_ioc_attach_cq {
+	__u32 size;
+	__u32 flags;
+	__u32 device;
+	__u32 cqn;
+	__s32 cmd_fd;
+	__u32 handle;
+	__u32 out_cq;
+	__u32 out_flags;
+	__aligned_u64 reserved;
+};
+
+/**
+ * struct fastwake_ioc_detach_cq - FASTWAKE_IOC_DETACH_CQ: let go of it
+ * @size: sizeof(struct fastwake_ioc_detach_cq)
+ * @flags: must be 0
+ * @cq: its number in the domain
+ * @reserved: must be 0
+ *
+ * Any holder of the domain may do so.  A WAIT for the queue ends with ESTALE; its
+ * events go to its completion channel from now on.
+ *
+ * ENOENT: no such queue.
+ */
+struct fastwake_ioc_detach_cq {
+	__u32 size;
+	__u32 flags;
+	__u32 cq;
 	__u32 reserved;
 };
 
@@ -360,17 +457,21 @@ struct fastwake_ioc_test_event {
  *	out_cores times struct fastwake_core, out_core_stride bytes apart.
  * FASTWAKE_MMAP_WAITERS
  *	One __u32 for each waiter of the domain: 0 if it is not in WAIT, else 1
- *	+ the number of the core whose scanner looks at its words.
+ *	+ the number of the core whose scanner looks at its words, or
+ *	FASTWAKE_UNSCANNED: it is in a WAIT with FASTWAKE_WAIT_SLEEP.
  *
  * A writer that has stored a word and then, after a full barrier, finds the
  * waiter's __u32 zero has nothing to do: the waiter will look.  If it finds core
  * c there, and after that fastwake_core.scanner of c is not zero, it need not
  * WAKE either: the word is looked at by the scanner that runs there now, or, if
  * that one hands the core over at this very moment, by the next to scan, at the
- * latest after out_backstop_ns.  Otherwise WAKE.
+ * latest after out_backstop_ns.  Otherwise, and if it finds FASTWAKE_UNSCANNED,
+ * WAKE.
  */
 #define FASTWAKE_MMAP_CORES   0x00000000ull
 #define FASTWAKE_MMAP_WAITERS 0x100000000ull
+
+#define FASTWAKE_UNSCANNED 0xffffffffu
 
 /* Values of fastwake_core.scanner. */
 #define FASTWAKE_SCANNER_NONE	    0
@@ -400,6 +501,8 @@ struct fastwake_ioc_test_event {
  * @switches: waiters woken by SWITCH
  * @full: waits parked because the poll set was full or the core is going down
  * @expired: waiters whose time a scanner found to be over
+ * @events: events of completion queues taken by waits
+ * @events_here: of these, by an interrupt on the core where the thread had slept
  */
 struct fastwake_core {
 	__u32 scanner;
@@ -423,6 +526,8 @@ struct fastwake_core {
 	__aligned_u64 switches;
 	__aligned_u64 full;
 	__aligned_u64 expired;
+	__aligned_u64 events;
+	__aligned_u64 events_here;
 };
 
 #endif /* _UAPI_LINUX_FASTWAKE_H */
