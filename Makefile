@@ -3,7 +3,7 @@
 # pg_fastwake: library, extension, demo, tests.
 #
 #	make				library and extension
-#	make kmod			[KDIR=/lib/modules/.../build] -> kmod/fastwake.ko
+#	make kmod			[KDIR=/lib/modules/.../build] -> kmod/fastwake.ko, fastwake_ib.ko
 #	make install		[PREFIX=/usr/local] [DESTDIR=] [PG_CONFIG=pg_config]
 #	make demo			[LAB=1]
 #	make bench			[QUICK=1]
@@ -30,7 +30,7 @@ PG_CPPFLAGS = -I$(srcdir)/core/include -I$(libpq_srcdir)
 CLANG_CFLAGS = -Wno-ignored-optimization-argument -Wno-unknown-warning-option \
 	-Wno-ignored-attributes
 PG_CFLAGS = $(if $(WERROR),-Werror) $(if $(findstring clang,$(CC)),$(CLANG_CFLAGS))
-SHLIB_LINK = core/libfastwake.a -lrdmacm -libverbs -lisal $(libpq)
+SHLIB_LINK = core/libfastwake.a -lrdmacm -libverbs -lnl-3 -lisal $(libpq)
 
 EXTRA_CLEAN = demo-results bench-results bench/src/build tmp_check tmp_check_regress
 
@@ -79,7 +79,7 @@ INDENT_FLAGS = -bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 
 CORE_FILES = $(wildcard core/include/*.h core/src/*.[ch] core/test/*.[ch] \
 	core/cli/*.[ch] core/fuzz/*.[ch] bench/src/*.[ch])
 # trace.h is written in the form that the kernel's macros ask for.
-KMOD_FILES = $(filter-out kmod/trace.h kmod/fastwake.mod.c, \
+KMOD_FILES = $(filter-out kmod/trace.h kmod/fastwake.mod.c kmod/fastwake_ib.mod.c, \
 	$(wildcard kmod/*.[ch] kmod/uapi/*.h kmod/test/*.[ch]))
 PG_FILES = $(wildcard pg_fastwake/*.[ch])
 

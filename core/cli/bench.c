@@ -44,6 +44,7 @@ static const struct {
 	{ "fanout-64", bench_fanout, false },
 	{ "fanout-256", bench_fanout, true },
 	{ "competitor", bench_competitor, false },
+	{ "verbs", bench_verbs, false },
 };
 
 #define CASES (sizeof(cases) / sizeof(*cases))
@@ -371,7 +372,7 @@ static int parse(struct options *o, int argc, char **argv)
 		if (!is_case(argv[i]))
 			return cli_usage(
 				COMMAND,
-				"no case \"%s\"; there are own-event, handoff, fanout-4, fanout-16, fanout-64, fanout-256, competitor",
+				"no case \"%s\"; there are own-event, handoff, fanout-4, fanout-16, fanout-64, fanout-256, competitor, verbs",
 				argv[i]);
 	return CLI_OK;
 }

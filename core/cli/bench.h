@@ -57,6 +57,7 @@ extern const struct bench_run bench_own[];
 extern const struct bench_run bench_handoff[];
 extern const struct bench_run bench_fanout[];
 extern const struct bench_run bench_competitor[];
+extern const struct bench_run bench_verbs[];
 
 /* In place of what Linux does: PATH of our own waits. */
 #define BENCH_FASTWAKE "fastwake"

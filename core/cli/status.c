@@ -23,6 +23,7 @@ static const struct {
 } features[] = {
 	{ FASTWAKE_FEATURE_DISPATCHER, "dispatcher" },
 	{ FASTWAKE_FEATURE_BACKSTOP, "backstop" },
+	{ FASTWAKE_FEATURE_CQ, "completion_queues" },
 	{ FASTWAKE_FEATURE_TEST_EVENT, "test_events" },
 };
 
@@ -177,7 +178,8 @@ static const struct counter {
 	COUNTER(signals),	 COUNTER(polls),	   COUNTER(handoffs),
 	COUNTER(dispatches),	 COUNTER(dispatcher_runs), COUNTER(backstops),
 	COUNTER(backstop_wakes), COUNTER(wakes),	   COUNTER(switches),
-	COUNTER(full),		 COUNTER(expired),
+	COUNTER(full),		 COUNTER(expired),	   COUNTER(events),
+	COUNTER(events_here),
 };
 
 #define COUNTERS (sizeof(counters) / sizeof(*counters))

@@ -43,6 +43,8 @@ static const struct {
 	{ "dispatch", offsetof(struct fastwake_core, dispatches) },
 	{ "wake", offsetof(struct fastwake_core, wakes) },
 	{ "switch", offsetof(struct fastwake_core, switches) },
+	{ "event", offsetof(struct fastwake_core, events) },
+	{ "here", offsetof(struct fastwake_core, events_here) },
 	{ "backstop", offsetof(struct fastwake_core, backstops) },
 	{ "polls", offsetof(struct fastwake_core, polls) },
 };

@@ -54,6 +54,7 @@ enum fastwake_condition {
 	FASTWAKE_EQ = 1,      /* word == operand */
 	FASTWAKE_MASK_NE = 2, /* (word & mask) != operand */
 	FASTWAKE_GE64 = 3,    /* word >= operand, unsigned, size 8 only */
+	FASTWAKE_CQ = 4, /* event of a completion queue: fastwake_cq_watch() */
 };
 
 /*
@@ -81,7 +82,7 @@ struct fastwake_watch {
 					     * fastwake_wake() on the waiter */
 	uint64_t operand;
 	uint64_t mask;	    /* FASTWAKE_MASK_NE only */
-	uint32_t size;	    /* of the word in bytes: 4 or 8 */
+	uint32_t size;	    /* of the word in bytes: 4 or 8; FASTWAKE_CQ: 0 */
 	uint32_t condition; /* enum fastwake_condition, FASTWAKE_SILENT */
 };
 
@@ -139,6 +140,42 @@ int fastwake_domain_pin(struct fastwake_domain *domain, void *mem,
 void fastwake_domain_unpin(struct fastwake_domain *domain, const void *mem);
 
 /*
+ * A completion queue of a verbs context of this process, attached to a domain:
+ * its interrupt ends waits directly.
+ */
+struct fastwake_cq;
+struct ibv_cq;
+
+/*
+ * Attach CQ, which goes on to be the caller's.  What no wait takes of its events
+ * still reaches its completion channel.  -ENODEV: DOMAIN has no module, or the
+ * module does not know this (fastwake_ib is not loaded); -ENOENT: the queue is not
+ * found; -EBUSY: it is attached; -EPERM, -ENOSPC, -ENOMEM.  REASON
+ * (FASTWAKE_REASON_MAX bytes, may be NULL) says why, with remedy.
+ */
+int fastwake_cq_attach(struct fastwake_domain *domain, struct ibv_cq *cq,
+		       struct fastwake_cq **attached, char *reason);
+/*
+ * To be called before the domain is destroyed, and not while another thread waits
+ * for it.  The queue may be destroyed before or after.
+ */
+void fastwake_cq_detach(struct fastwake_cq *attached);
+
+/*
+ * 1 if fastwake_wait() itself asks for the event (ibv_req_notify_cq(3)), and looks
+ * for completions that have not been polled; else the caller does so before each
+ * wait, and polls once more in between.
+ */
+int fastwake_cq_arms(const struct fastwake_cq *attached);
+
+/*
+ * Fill in a watch that holds when an event of the queue comes.  With SOLICITED not
+ * 0 one of a solicited completion only, where fastwake_wait() asks.
+ */
+void fastwake_cq_watch(struct fastwake_cq *attached, int solicited,
+		       struct fastwake_watch *watch);
+
+/*
  * What the module counts on one core, for all who use it, since it was loaded.
  */
 struct fastwake_core_info {
@@ -181,6 +218,9 @@ struct fastwake_wait_result {
 /*
  * Wait until a watch holds: first polling (adaptively, at most BUDGET_NS; not
  * at all where this process may run on one CPU only), then asleep.
+ * With a watch of a completion queue it sleeps until the queue's event, a wake-up
+ * or the deadline, and what it learns of words from then on is what they show when
+ * it ends; no watch may have a doorbell then.
  *
  * DEADLINE_NS: absolute CLOCK_MONOTONIC, 0 for none.
  * RESULT: may be NULL.
@@ -189,7 +229,8 @@ struct fastwake_wait_result {
  * handler ran while it slept (with doorbells: one without SA_RESTART only; a
  * handler that calls fastwake_wake() on its own waiter ends every wait);
  * -ETIME if a watch is FASTWAKE_SILENT and can be looked at no longer (arm what
- * tells of it, look again, sleep there); -EINVAL for a malformed watch.
+ * tells of it, look again, sleep there); -ESTALE if a completion queue is gone;
+ * -EINVAL for a malformed watch.
  * One thread at a time per waiter.  Not async-signal-safe.
  */
 int fastwake_wait(struct fastwake_waiter *waiter,
@@ -375,9 +416,11 @@ int fastwake_channel_watches(struct fastwake_channel *channel,
 
 /*
  * Let the kernel module of DOMAIN look at the channel's words itself.  Then
- * fastwake_channel_watches() has watches also over rdma, where the provider
- * keeps its completion queue in memory that we know how to read (rxe).  They may
- * be waited for by the waiters of DOMAIN; DOMAIN must outlive the channel.
+ * fastwake_channel_watches() has watches also over rdma: one where the provider
+ * keeps its completion queue in memory that we know how to read (rxe), one where
+ * the module can attach it (fastwake_cq_attach()).  They may be waited for by the
+ * waiters of DOMAIN, not together with doorbells of others; DOMAIN must outlive the
+ * channel.
  * -ENODEV: no module (fastwake_domain_use_module()); -EOPNOTSUPP: not this
  * transport here; -EBUSY: done before; else as fastwake_domain_pin().
  */

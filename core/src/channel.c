@@ -427,19 +427,30 @@ int fastwake_channel_watches(struct fastwake_channel *ch,
 	return ch->ops->watches(ch, watches);
 }
 
+static int pin_words(struct fastwake_channel *ch,
+		     struct fastwake_domain *domain)
+{
+	struct fw_mapping words;
+
+	if (!ch->ops->words(ch, &words))
+		return -EOPNOTSUPP;
+	return fastwake_domain_pin(domain, words.start, words.length);
+}
+
+/* One of the two is enough. */
 int fastwake_channel_pin(struct fastwake_channel *ch,
 			 struct fastwake_domain *domain)
 {
-	struct fw_mapping words;
 	int rc;
 
 	if (ch->ops == NULL)
 		return -ENOTCONN;
 	if (ch->pinned_in != NULL)
 		return -EBUSY;
-	if (!ch->ops->words(ch, &words))
-		return -EOPNOTSUPP;
-	rc = fastwake_domain_pin(domain, words.start, words.length);
+	rc = pin_words(ch, domain);
+	ch->words_pinned = rc == 0;
+	if (ch->ops->attach != NULL && ch->ops->attach(ch, domain) == 0)
+		rc = 0;
 	if (rc == 0)
 		ch->pinned_in = domain;
 	return rc;
@@ -449,8 +460,13 @@ static void unpin(struct fastwake_channel *ch)
 {
 	struct fw_mapping words;
 
-	if (ch->pinned_in != NULL && ch->ops->words(ch, &words))
+	if (ch->pinned_in == NULL)
+		return;
+	if (ch->words_pinned && ch->ops->words(ch, &words))
 		fastwake_domain_unpin(ch->pinned_in, words.start);
+	if (ch->ops->detach != NULL)
+		ch->ops->detach(ch);
+	ch->words_pinned = false;
 	ch->pinned_in = NULL;
 }
 

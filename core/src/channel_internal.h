@@ -70,6 +70,10 @@ struct fw_transport {
 	/* The memory that its watches are in; false if there is none. */
 	bool (*words)(const struct fastwake_channel *ch,
 		      struct fw_mapping *words);
+	/* Let interrupts end waits of the waiters of DOMAIN; NULL: there are none. */
+	int (*attach)(struct fastwake_channel *ch,
+		      struct fastwake_domain *domain);
+	void (*detach)(struct fastwake_channel *ch);
 	int (*fds)(const struct fastwake_channel *ch,
 		   int fds[FASTWAKE_FDS_MAX]);
 	void (*query)(struct fastwake_channel *ch,
@@ -126,7 +130,8 @@ struct fastwake_channel {
 	struct fw_shm *shm;
 	struct fw_rdma *rdma;
 	struct fw_connect *connect;	   /* until established */
-	struct fastwake_domain *pinned_in; /* its module sees our words */
+	struct fastwake_domain *pinned_in; /* its module knows us */
+	bool words_pinned;		   /* and sees our words */
 	char reason[FASTWAKE_REASON_MAX];
 };
 

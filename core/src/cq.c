@@ -4,9 +4,11 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "affinity.h"
 #include "channel_internal.h"
 #include "cq.h"
 
@@ -126,6 +128,43 @@ static struct ibv_cq *create_rxe(struct fw_cq *cq, struct ibv_context *verbs,
 	return created;
 }
 
+/* By where it is in sysfs: ".../devices/pci0000:3a/0000:3b:00.0". */
+static const char *pci_address(struct ibv_device *device,
+			       char link[IBV_SYSFS_PATH_MAX])
+{
+	char path[IBV_SYSFS_PATH_MAX + 16];
+	const char *slash;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "%s/device", device->ibdev_path);
+	n = readlink(path, link, IBV_SYSFS_PATH_MAX - 1);
+	if (n < 0)
+		return "";
+	link[n] = '\0';
+	slash = strrchr(link, '/');
+	return slash != NULL ? slash + 1 : link;
+}
+
+/* That of the core where this thread is: it will most likely be the one to wait. */
+static int vector_here(struct ibv_context *verbs)
+{
+	int n = verbs->num_comp_vectors;
+	struct fw_vectors *vectors;
+	char link[IBV_SYSFS_PATH_MAX];
+	unsigned int vector;
+
+	vectors = malloc(sizeof(*vectors));
+	if (vectors == NULL || n <= 0) {
+		free(vectors);
+		return 0;
+	}
+	fw_vectors_read(vectors, (unsigned int)n, "",
+			pci_address(verbs->device, link));
+	vector = fw_vector_for(vectors, sched_getcpu());
+	free(vectors);
+	return (int)vector;
+}
+
 struct ibv_cq *fw_cq_create(struct fw_cq *cq, struct ibv_context *verbs,
 			    int depth, struct ibv_comp_channel *channel)
 {
@@ -134,7 +173,8 @@ struct ibv_cq *fw_cq_create(struct fw_cq *cq, struct ibv_context *verbs,
 	*cq = (struct fw_cq){ .adapter = NULL };
 	if (rxe_device(verbs->device))
 		return create_rxe(cq, verbs, depth, channel);
-	created = ibv_create_cq(verbs, depth, NULL, channel, 0);
+	created =
+		ibv_create_cq(verbs, depth, NULL, channel, vector_here(verbs));
 	if (created != NULL && fw_mlx5_device(verbs->device))
 		(void)fw_cq_open_mlx5(cq, created);
 	return created;

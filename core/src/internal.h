@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "affinity.h"
 #include "fastwake.h"
 
 _Static_assert(sizeof(long) == 8, "the futex calls assume a 64-bit time_t");
@@ -184,6 +185,7 @@ struct fastwake_waiter {
 	enum fw_module_state module_state;
 	struct fw_budget budget;	/* of polling */
 	struct fw_budget module_budget; /* of waiting in the module */
+	struct fw_affinity affinity;	/* to its interrupts */
 };
 
 int fw_wake_slot(const struct fastwake_domain *domain, unsigned int slot,

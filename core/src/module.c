@@ -24,6 +24,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <infiniband/verbs.h>
+
 #include "../../kmod/uapi/fastwake.h"
 #include "channel_internal.h"
 #include "module.h"
@@ -34,6 +36,7 @@ _Static_assert((int)FASTWAKE_NE == FASTWAKE_COND_NE, "same numbers");
 _Static_assert((int)FASTWAKE_EQ == FASTWAKE_COND_EQ, "same numbers");
 _Static_assert((int)FASTWAKE_MASK_NE == FASTWAKE_COND_MASK_NE, "same numbers");
 _Static_assert((int)FASTWAKE_GE64 == FASTWAKE_COND_GE64, "same numbers");
+_Static_assert((int)FASTWAKE_CQ == FASTWAKE_COND_CQ, "same numbers");
 /* One is for the slot's seq. */
 #define FW_MODULE_WATCHES (FASTWAKE_WATCHES_MAX + 1)
 
@@ -87,6 +90,7 @@ static int query(struct fw_module *module, char *reason)
 	module->watches_max = q.out_watches_max;
 	module->cores = q.out_cores;
 	module->core_stride = q.out_core_stride;
+	module->knows_cqs = (q.out_features & FASTWAKE_FEATURE_CQ) != 0;
 	return 0;
 }
 
@@ -338,6 +342,8 @@ static int translate(const struct fw_module *module,
 		region_of(module, watch->word, watch->size);
 	uint32_t condition = fw_condition(watch);
 
+	if (condition == FASTWAKE_CQ)
+		return 0;
 	if (region == NULL)
 		return rings_elsewhere(watch) ? -EOPNOTSUPP : 0;
 	*out = (struct fastwake_ioc_watch){
@@ -372,23 +378,9 @@ static int translate_all(const struct fastwake_waiter *waiter,
 	return count > (int)module->watches_max ? -EOPNOTSUPP : count;
 }
 
-int fw_module_wait(struct fastwake_waiter *waiter,
-		   const struct fastwake_watch *watches, unsigned int n,
-		   uint64_t budget_ns, uint64_t deadline_ns, bool *slept)
+/* What WAIT returns, in our terms. */
+static int wait_result(struct fastwake_waiter *waiter, long rc, bool *slept)
 {
-	struct fastwake_ioc_watch translated[FW_MODULE_WATCHES];
-	struct fastwake_ioc_wait w = { .size = sizeof(w),
-				       .waiter = waiter->index,
-				       .watches = (uintptr_t)translated,
-				       .deadline_ns = deadline_ns,
-				       .budget_ns = budget_ns,
-				       .wake = FASTWAKE_WAITER_NONE };
-	long rc = translate_all(waiter, watches, n, translated);
-
-	if (rc < 0)
-		return (int)rc;
-	w.nr_watches = (uint32_t)rc;
-	rc = device_call(waiter->domain->module, FASTWAKE_IOC_WAIT, &w);
 	if (rc >= 0) {
 		*slept = *slept || (rc & FASTWAKE_WAIT_SLEPT) != 0;
 		return 0;
@@ -407,6 +399,122 @@ int fw_module_wait(struct fastwake_waiter *waiter,
 	default:
 		return -EOPNOTSUPP;
 	}
+}
+
+int fw_module_wait(struct fastwake_waiter *waiter,
+		   const struct fastwake_watch *watches, unsigned int n,
+		   uint64_t budget_ns, uint64_t deadline_ns, bool *slept)
+{
+	struct fastwake_ioc_watch translated[FW_MODULE_WATCHES];
+	struct fastwake_ioc_wait w = { .size = sizeof(w),
+				       .waiter = waiter->index,
+				       .watches = (uintptr_t)translated,
+				       .deadline_ns = deadline_ns,
+				       .budget_ns = budget_ns,
+				       .wake = FASTWAKE_WAITER_NONE };
+	long rc = translate_all(waiter, watches, n, translated);
+
+	if (rc < 0)
+		return (int)rc;
+	w.nr_watches = (uint32_t)rc;
+	rc = device_call(waiter->domain->module, FASTWAKE_IOC_WAIT, &w);
+	return wait_result(waiter, rc, slept);
+}
+
+/* ------------------------------------------------------------------ */
+/* Completion queues                                                  */
+/* ------------------------------------------------------------------ */
+
+int fw_module_attach(struct fw_module *module, uint32_t device, uint32_t cqn,
+		     const struct ibv_cq *cq, struct fastwake_cq *attached)
+{
+	struct fastwake_ioc_attach_cq a = { .size = sizeof(a),
+					    .device = device,
+					    .cqn = cqn,
+					    .cmd_fd = cq->context->cmd_fd,
+					    .handle = cq->handle };
+	long rc = device_call(module, FASTWAKE_IOC_ATTACH_CQ, &a);
+
+	if (rc < 0)
+		return (int)rc;
+	attached->id = a.out_cq;
+	attached->arms = (a.out_flags & FASTWAKE_CQ_CAN_ARM) != 0;
+	return 0;
+}
+
+void fw_module_detach(struct fw_module *module, uint32_t id)
+{
+	struct fastwake_ioc_detach_cq d = { .size = sizeof(d), .cq = id };
+
+	(void)device_call(module, FASTWAKE_IOC_DETACH_CQ, &d);
+}
+
+static struct fastwake_ioc_watch
+translate_cq(const struct fastwake_watch *watch)
+{
+	const struct fastwake_cq *cq = fw_cq_of(watch);
+	struct fastwake_ioc_watch out = { .region = cq->id,
+					  .condition = FASTWAKE_COND_CQ };
+
+	if (cq->arms)
+		out.operand = FASTWAKE_CQ_ARM;
+	if (cq->arms && watch->operand == FW_CQ_SOLICITED)
+		out.operand |= FASTWAKE_CQ_SOLICITED;
+	return out;
+}
+
+/*
+ * The slot's seq, then the queues, in the caller's order: only they end the sleep.
+ * Words are the caller's to look at, before and after.
+ */
+static unsigned int translate_cqs(const struct fastwake_waiter *waiter,
+				  const struct fastwake_watch *watches,
+				  unsigned int n,
+				  struct fastwake_ioc_watch *out,
+				  struct fastwake_cq **cqs)
+{
+	int count = translate_all(waiter, NULL, 0, out);
+	unsigned int i, queues = 0;
+
+	for (i = 0; i < n; i++) {
+		if (fw_condition(&watches[i]) != FASTWAKE_CQ)
+			continue;
+		out[count + (int)queues] = translate_cq(&watches[i]);
+		cqs[queues++] = fw_cq_of(&watches[i]);
+	}
+	return queues;
+}
+
+int fw_module_sleep(struct fastwake_waiter *waiter,
+		    const struct fastwake_watch *watches, unsigned int n,
+		    uint64_t deadline_ns, bool *slept, int *core)
+{
+	struct fastwake_ioc_watch translated[FW_MODULE_WATCHES];
+	struct fastwake_cq *cqs[FASTWAKE_WATCHES_MAX];
+	struct fastwake_ioc_wait w = { .size = sizeof(w),
+				       .flags = FASTWAKE_WAIT_SLEEP |
+						FASTWAKE_WAIT_CORE,
+				       .waiter = waiter->index,
+				       .watches = (uintptr_t)translated,
+				       .deadline_ns = deadline_ns,
+				       .budget_ns = FASTWAKE_BUDGET_NONE,
+				       .wake = FASTWAKE_WAITER_NONE };
+	unsigned int i,
+		queues = translate_cqs(waiter, watches, n, translated, cqs);
+	long rc;
+
+	w.nr_watches = queues + 1;
+	if (w.nr_watches > waiter->domain->module->watches_max)
+		return -EOPNOTSUPP;
+	rc = device_call(waiter->domain->module, FASTWAKE_IOC_WAIT, &w);
+	*core = (int)w.out_core - 1;
+	if (rc == -ESTALE || rc == -ENOENT)
+		return -ESTALE;
+	for (i = 0; rc >= 0 && i < queues; i++)
+		if (FASTWAKE_WAIT_INDEX(rc) == i + 1 ||
+		    (FASTWAKE_WAIT_CQS(rc) >> (i + 1) & 1) != 0)
+			fw_store(&cqs[i]->pending, true);
+	return wait_result(waiter, rc, slept);
 }
 
 void fw_module_wake(const struct fw_module *module, unsigned int slot)

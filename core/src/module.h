@@ -29,6 +29,7 @@ struct fw_module {
 	uint32_t watches_max;
 	uint32_t cores;
 	uint32_t core_stride;
+	bool knows_cqs;
 	unsigned int nregions;
 	struct fw_region regions[FW_REGIONS_MAX];
 };
@@ -50,6 +51,36 @@ void fw_module_unregister(struct fastwake_waiter *waiter);
 int fw_module_wait(struct fastwake_waiter *waiter,
 		   const struct fastwake_watch *watches, unsigned int n,
 		   uint64_t budget_ns, uint64_t deadline_ns, bool *slept);
+
+/* A completion queue that is attached. */
+struct fastwake_cq {
+	struct fastwake_domain *domain;
+	uint32_t id;  /* in the module's domain */
+	bool arms;    /* the module asks for its event */
+	bool pending; /* an event came that no wait has returned yet */
+};
+
+/* A watch of FASTWAKE_CQ: what its operand says, and the queue. */
+#define FW_CQ_SOLICITED 1
+static inline struct fastwake_cq *fw_cq_of(const struct fastwake_watch *watch)
+{
+	return (struct fastwake_cq *)(uintptr_t)watch->word;
+}
+
+/* DEVICE by its index; -errno of the module's ATTACH_CQ. */
+int fw_module_attach(struct fw_module *module, uint32_t device, uint32_t cqn,
+		     const struct ibv_cq *cq, struct fastwake_cq *attached);
+void fw_module_detach(struct fw_module *module, uint32_t id);
+
+/*
+ * Sleep in the module until an event of a queue that is watched, or a wake-up;
+ * words are looked at by nobody meanwhile.  Sets ->pending of the queues whose
+ * event came, and *CORE to where one came, or -1.  Returns as fw_module_wait(), and
+ * -ESTALE: a queue is gone.
+ */
+int fw_module_sleep(struct fastwake_waiter *waiter,
+		    const struct fastwake_watch *watches, unsigned int n,
+		    uint64_t deadline_ns, bool *slept, int *core);
 
 /* Async-signal-safe; keeps errno. */
 void fw_module_wake(const struct fw_module *module, unsigned int slot);

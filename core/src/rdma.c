@@ -27,6 +27,7 @@
 #include "rdma.h"
 
 #define ACK_BATCH    64 /* acknowledging takes a lock */
+#define READ_EVERY   64 /* waits by interrupt */
 #define LINGER_NS    (100u * 1000 * 1000)
 #define SIGNAL_EVERY (FW_SENDS / 8)
 
@@ -252,6 +253,17 @@ static int rdma_flushed(struct fastwake_channel *ch)
 	return 0;
 }
 
+static int ask_for_event(struct fastwake_channel *ch)
+{
+	int rc = ibv_req_notify_cq(ch->rdma->cq, 0);
+
+	if (rc == 0)
+		return 0;
+	fw_channel_fail(ch, -ECONNRESET, "rdma: could not ask for an event: %s",
+			strerror(rc));
+	return ch->error;
+}
+
 static int rdma_arm(struct fastwake_channel *ch)
 {
 	struct fw_rdma *r = ch->rdma;
@@ -260,13 +272,9 @@ static int rdma_arm(struct fastwake_channel *ch)
 	if (r->flush_asked && r->arrived == ch->tx.head)
 		return 1;
 	if (!r->notified) {
-		rc = ibv_req_notify_cq(r->cq, 0);
-		if (rc != 0) {
-			fw_channel_fail(ch, -ECONNRESET,
-					"rdma: could not ask for an event: %s",
-					strerror(rc));
-			return ch->error;
-		}
+		rc = ask_for_event(ch);
+		if (rc != 0)
+			return rc;
 		r->notified = true;
 	}
 	return progress(ch) > 0;
@@ -333,15 +341,54 @@ static void rdma_check(struct fastwake_channel *ch)
 	}
 }
 
+/*
+ * A wait takes events that were asked for before, so each sleep on descriptors asks
+ * anew.  One that ends otherwise may leave an event to the channel, where it would
+ * stay as long as nobody sleeps there.
+ */
+static int watch_interrupt(struct fastwake_channel *ch,
+			   struct fastwake_watch *watch)
+{
+	struct fw_rdma *r = ch->rdma;
+
+	r->notified = false;
+	if (++r->unread == READ_EVERY) {
+		r->unread = 0;
+		while (take_event(r))
+			;
+	}
+	fastwake_cq_watch(r->attached, 0, watch);
+	return fastwake_cq_arms(r->attached) ? 0 : ask_for_event(ch);
+}
+
+/* Nobody rings for a completion: only the module can look at it, or hear of it. */
 static int rdma_watches(struct fastwake_channel *ch,
 			struct fastwake_watch watches[4])
 {
 	struct fw_rdma *r = ch->rdma;
+	int n = 0, rc;
 
-	/* Nobody rings for a completion: only the module can look at it. */
-	if (ch->pinned_in == NULL || !fw_cq_watch(&r->cq_memory, &watches[0]))
-		return -EOPNOTSUPP;
-	return 1;
+	if (ch->words_pinned && fw_cq_watch(&r->cq_memory, &watches[0]))
+		n++;
+	if (r->attached != NULL) {
+		rc = watch_interrupt(ch, &watches[n++]);
+		if (rc != 0)
+			return rc;
+	}
+	return n > 0 ? n : -EOPNOTSUPP;
+}
+
+static int rdma_attach(struct fastwake_channel *ch,
+		       struct fastwake_domain *domain)
+{
+	return fastwake_cq_attach(domain, ch->rdma->cq, &ch->rdma->attached,
+				  NULL);
+}
+
+static void rdma_detach(struct fastwake_channel *ch)
+{
+	fastwake_cq_detach(ch->rdma->attached);
+	ch->rdma->attached = NULL;
 }
 
 static bool rdma_words(const struct fastwake_channel *ch,
@@ -442,6 +489,8 @@ const struct fw_transport fw_rdma_transport = {
 	.disarm = rdma_disarm,
 	.watches = rdma_watches,
 	.words = rdma_words,
+	.attach = rdma_attach,
+	.detach = rdma_detach,
 	.fds = rdma_fds,
 	.query = rdma_query,
 	.close = rdma_close,

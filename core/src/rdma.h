@@ -138,7 +138,9 @@ struct fw_rdma {
 	unsigned int unacked; /* events of the CQ */
 	bool notified;	      /* an event was asked for and not seen yet */
 	bool untaken;	      /* nor looked for, after the last sleep */
-	bool goodbye;	      /* the peer said so */
+	struct fastwake_cq *attached; /* the CQ, to waits by interrupt; or NULL */
+	unsigned int unread;	      /* waits since the channel was read */
+	bool goodbye;		      /* the peer said so */
 
 	/* Connection. */
 	enum fw_rdma_stage stage;

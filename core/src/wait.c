@@ -89,11 +89,14 @@ struct wait {
 	struct fastwake_waiter *waiter;
 	const struct fastwake_watch *watches;
 	unsigned int n;
+	bool queues; /* some watches are of completion queues */
 	uint64_t start_ns;
 	uint64_t deadline_ns;
 	/* Found out while waiting. */
 	bool in_module; /* it began there */
 	bool slept;
+	bool on_interrupt;
+	int event_core; /* where one came, or -1 */
 	bool on_futex;
 	bool rung;
 	uint64_t rung_ns;
@@ -117,8 +120,16 @@ static bool any_silent(const struct wait *wait)
 	return false;
 }
 
+static bool of_queue(const struct fastwake_watch *watch)
+{
+	return fw_condition(watch) == FASTWAKE_CQ;
+}
+
 static bool watch_valid(const struct fastwake_watch *watch)
 {
+	if (of_queue(watch))
+		return watch->word != NULL && watch->size == 0 &&
+		       watch->doorbell == NULL;
 	if (watch->size != 4 && watch->size != 8)
 		return false;
 	if (watch->word == NULL || (uintptr_t)watch->word % watch->size != 0 ||
@@ -128,23 +139,33 @@ static bool watch_valid(const struct fastwake_watch *watch)
 	       (fw_condition(watch) == FASTWAKE_GE64 && watch->size == 8);
 }
 
-static bool watches_valid(const struct fastwake_watch *watches, unsigned int n)
+/* Sets ->queues.  Who sleeps for an interrupt hears no doorbell. */
+static bool watches_valid(struct wait *wait)
 {
+	bool bells = false;
 	unsigned int i;
 
-	if (n > FASTWAKE_WATCHES_MAX)
+	if (wait->n > FASTWAKE_WATCHES_MAX)
 		return false;
-	for (i = 0; i < n; i++)
-		if (!watch_valid(&watches[i]))
+	for (i = 0; i < wait->n; i++) {
+		if (!watch_valid(&wait->watches[i]))
 			return false;
-	return true;
+		bells = bells || wait->watches[i].doorbell != NULL;
+		wait->queues = wait->queues || of_queue(&wait->watches[i]);
+	}
+	return !(bells && wait->queues);
 }
 
-/* Of a 4-byte word only the low half of the operand counts. */
+/*
+ * Of a 4-byte word only the low half of the operand counts.  Events are no state
+ * to look at: take_event().
+ */
 static bool watch_holds(const struct fastwake_watch *watch)
 {
 	uint64_t value, operand = watch->operand;
 
+	if (of_queue(watch))
+		return false;
 	if (watch->size == 4) {
 		value = fw_load_acquire((const volatile uint32_t *)watch->word);
 		operand = (uint32_t)operand;
@@ -170,6 +191,26 @@ static int look_at_watches(const struct wait *wait)
 	for (i = 0; i < wait->n; i++)
 		if (watch_holds(&wait->watches[i]))
 			return (int)i;
+	return -EAGAIN;
+}
+
+/*
+ * A watch whose event has come, which is told once; else -EAGAIN.  Events go before
+ * words: those can be looked at again.
+ */
+static int take_event(const struct wait *wait)
+{
+	struct fastwake_cq *cq;
+	unsigned int i;
+
+	for (i = 0; wait->queues && i < wait->n; i++) {
+		if (!of_queue(&wait->watches[i]))
+			continue;
+		cq = fw_cq_of(&wait->watches[i]);
+		if (fw_load(&cq->pending) &&
+		    __atomic_exchange_n(&cq->pending, false, __ATOMIC_ACQUIRE))
+			return (int)i;
+	}
 	return -EAGAIN;
 }
 
@@ -357,6 +398,42 @@ static int wait_in_module(struct wait *wait, uint64_t budget_ns)
 }
 
 /*
+ * Asleep in the module, until an interrupt or a wake-up.  The proof is that of
+ * FW_IN_MODULE, and for events source.c's of the module.  -ETIME: not there.
+ */
+static int sleep_for_interrupt(struct wait *wait)
+{
+	struct fastwake_waiter *waiter = wait->waiter;
+	int rc, core;
+
+	if (!fw_module_ready(waiter))
+		return -ETIME;
+	publish(waiter, FW_IN_MODULE);
+	wait->on_interrupt = true;
+	for (;;) {
+		rc = take_event(wait);
+		if (rc == -EAGAIN)
+			rc = look(wait);
+		if (rc != -EAGAIN)
+			return rc;
+		rc = fw_module_sleep(waiter, wait->watches, wait->n,
+				     wait->deadline_ns, &wait->slept, &core);
+		if (rc < 0)
+			return rc == -EOPNOTSUPP ? -ETIME : rc;
+		if (core >= 0)
+			wait->event_core = core;
+	}
+}
+
+/* Neither found while polling nor in the module: sleep, and be told. */
+static int sleep_told(struct wait *wait, bool silent)
+{
+	if (wait->queues)
+		return sleep_for_interrupt(wait);
+	return silent ? -ETIME : sleep_on_doorbells(wait);
+}
+
+/*
  * Most often there is nothing to see, but if there is, no barrier need be paid:
  * wakers find the slot idle, and rightly so.
  */
@@ -364,19 +441,27 @@ static int look_unpublished(const struct wait *wait)
 {
 	struct fastwake_waiter *waiter = wait->waiter;
 
+	int rc;
+
 	if (waiter->published)
 		return -EAGAIN;
 	waiter->seq = fw_load_acquire(&waiter->slot->seq);
-	return look_at_watches(wait);
+	rc = take_event(wait);
+	return rc == -EAGAIN ? look_at_watches(wait) : rc;
 }
 
-/* Of a silent watch nobody can tell afterwards when its event came. */
+/*
+ * Of a silent watch nobody can tell afterwards when its event came, unless the wait
+ * goes on to sleep for it.
+ */
 static uint64_t module_budget(const struct wait *wait, uint64_t cap_ns,
 			      bool silent)
 {
 	cap_ns *= FW_MODULE_PATIENCE;
-	return silent ? cap_ns
-		      : fw_budget_learned(&wait->waiter->module_budget, cap_ns);
+	return silent && !wait->queues
+		       ? cap_ns
+		       : fw_budget_learned(&wait->waiter->module_budget,
+					   cap_ns);
 }
 
 static int wait_published(struct wait *wait, uint64_t cap_ns)
@@ -395,14 +480,18 @@ static int wait_published(struct wait *wait, uint64_t cap_ns)
 	if (poll_ns != 0)
 		rc = poll_a_while(wait, poll_ns);
 	if (rc == -EAGAIN)
-		rc = silent ? -ETIME : sleep_on_doorbells(wait);
+		rc = sleep_told(wait, silent);
 	fastwake_waiter_withdraw(waiter);
 	if (fw_load_acquire(&slot->seq) != waiter->seq) {
 		note_ring(wait, &slot->rung_ns);
 		if (rc < 0)
 			rc = (int)wait->n;
 	}
-	found = look_at_watches(wait);
+	if (rc >= 0 && rc < (int)wait->n && of_queue(&wait->watches[rc]))
+		return rc;
+	found = take_event(wait);
+	if (found < 0)
+		found = look_at_watches(wait);
 	return found >= 0 ? found : rc;
 }
 
@@ -440,11 +529,12 @@ int fastwake_wait(struct fastwake_waiter *waiter,
 	struct wait wait = { .waiter = waiter,
 			     .watches = watches,
 			     .n = n,
+			     .event_core = -1,
 			     .deadline_ns = deadline_ns };
 	uint64_t end_ns;
 	int rc;
 
-	if (!watches_valid(watches, n)) {
+	if (!watches_valid(&wait)) {
 		fastwake_waiter_withdraw(waiter);
 		return -EINVAL;
 	}
@@ -452,10 +542,12 @@ int fastwake_wait(struct fastwake_waiter *waiter,
 	rc = look_unpublished(&wait);
 	if (rc == -EAGAIN)
 		rc = wait_published(&wait, budget_ns);
+	if (wait.event_core >= 0)
+		fw_affinity_follow(&waiter->affinity, wait.event_core);
 	if (!timed)
 		return rc;
 	end_ns = fastwake_now();
-	if (wait.on_futex && budget_ns != 0)
+	if ((wait.on_futex || wait.on_interrupt) && budget_ns != 0)
 		adapt(&wait, budget_ns, end_ns - wait.start_ns, rc >= 0);
 	if (result != NULL)
 		report(&wait, rc, end_ns, result);
