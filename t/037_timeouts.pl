@@ -123,6 +123,7 @@ foreach my $who (qw(wal_sender wal_receiver))
 	my @nodes = $who eq 'wal_sender' ? $primary : values %standbys;
 
 	set_timeout("${who}_timeout", "${timeout}s", @nodes);
+	a_word();
 	silence($who, $_, 'idle') foreach qw(plain fast);
 	my $load = start_rows($primary, 2);
 	ok(wait_rows($primary, 50), 'rows are committed');
@@ -130,6 +131,16 @@ foreach my $who (qw(wal_sender wal_receiver))
 	stop_rows($load);
 	set_timeout("${who}_timeout", 0, @nodes);
 	check_hops("after ${who}_timeout");
+}
+
+# From 16 on core counts a timeout that was changed from when it learnt of that, until
+# the next word of the other side.
+sub a_word
+{
+	$primary->safe_psql('postgres',
+		"SELECT pg_logical_emit_message(true, 'a', 'word')");
+	$primary->wait_for_catchup($_) foreach qw(plain fast);
+	return;
 }
 
 # Change a setting in the file, and wait until a new process would have it.
