@@ -439,6 +439,13 @@ static int wait_at(uint32_t reg, uint64_t offset, uint16_t size)
 	return fwk_wait(fd, 0, &w, 1, 0, 0);
 }
 
+static int wait_and_wake(uint32_t wake)
+{
+	struct fastwake_ioc_wait arg = { .size = sizeof(arg), .wake = wake };
+
+	return fwk_ioctl(fd, FASTWAKE_IOC_WAIT, &arg);
+}
+
 static void test_watch_errors(void)
 {
 	struct fastwake_ioc_watch many[9];
@@ -464,6 +471,7 @@ static void test_watch_errors(void)
 	tap_is(wait_at(region, 4, 4), 0, "aligned to 4");
 	tap_is(fwk_switch(fd, 0, 0, many, 1, 0, 0), -EINVAL,
 	       "SWITCH to oneself: EINVAL");
+	tap_is(wait_and_wake(98), -EINVAL, "WAIT with one to wake: EINVAL");
 	tap_is(fwk_switch(fd, 0, 98, many, 1, 0, 0), -ENOENT,
 	       "SWITCH to nobody: ENOENT");
 	tap_is(fwk_wake(fd, 98), -ENOENT, "WAKE nobody: ENOENT");
@@ -592,21 +600,75 @@ static void test_switch(void)
 	tap_is(helper_end(&h), 1, "and woke the other");
 }
 
-static void test_unpin_in_wait(void)
+/* What a wait on a region ends with when that is unpinned. */
+static int result_of_unpin(void)
 {
 	void *mem = fwk_map_shared(FWK_PAGE);
 	uint32_t old = region;
 	struct helper h;
+	int rc;
 
 	region = (uint32_t)fwk_pin(fd, mem, FWK_PAGE);
 	helper_start(&h, 1, 0, 1);
-	tap_ok(eventually(helper_waits(&h)), "a waiter on a region");
-	tap_is(fwk_unpin(fd, region), 0, "UNPIN returns");
-	tap_ok(h.state == 2 || eventually(h.state == 2), "the wait is over");
-	tap_ok(h.result == -ESTALE || h.result == -ENOENT,
-	       "by ESTALE, or ENOENT when it began anew");
+	eventually(helper_waits(&h));
+	rc = fwk_unpin(fd, region);
 	helper_end(&h);
 	region = old;
+	munmap(mem, FWK_PAGE);
+	return rc ? rc : h.result;
+}
+
+static void test_unpin_in_wait(void)
+{
+	int rc;
+
+	/* It may have been between two waits. */
+	tap_ok(eventually((rc = result_of_unpin()) != -ENOENT),
+	       "UNPIN of a region that is waited for");
+	tap_is(rc, -ESTALE, "ends the wait: ESTALE");
+}
+
+/* Of this process, in kB. */
+static long locked_memory(void)
+{
+	FILE *f = fopen("/proc/self/status", "r");
+	char line[128];
+	long kb = -1;
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "VmLck: %ld", &kb) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return kb;
+}
+
+/* A test event holds a region for its delay; who unpins it is killed. */
+static void test_unpin_killed(void)
+{
+	void *mem = fwk_map_shared(FWK_PAGE);
+	long before = locked_memory();
+	int reg = fwk_pin(fd, mem, FWK_PAGE), status;
+	struct fastwake_ioc_test_event e = { .size = sizeof(e),
+					     .slot = 9,
+					     .delay_ns = FWK_SECOND,
+					     .region = (uint32_t)reg,
+					     .waiter = NONE,
+					     .eventfd = -1 };
+	pid_t pid;
+
+	tap_is(fwk_ioctl(fd, FASTWAKE_IOC_TEST_EVENT, &e), 0,
+	       "an event that is due holds a region");
+	pid = fork();
+	if (pid == 0)
+		_exit(fwk_unpin(fd, (uint32_t)reg) != 0);
+	tap_ok(eventually(wait_at((uint32_t)reg, 0, 8) == -ENOENT),
+	       "UNPIN has begun");
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+	tap_ok(WIFSIGNALED(status), "and is killed");
+	tap_ok(eventually(locked_memory() == before),
+	       "the pages are released all the same");
 }
 
 static volatile sig_atomic_t handled;
@@ -701,6 +763,20 @@ static void test_test_event(void)
 	close(e.eventfd);
 }
 
+static void test_event_off(void)
+{
+	static const char *parameter =
+		"/sys/module/fastwake/parameters/test_events";
+	struct fastwake_ioc_test_event e = { .size = sizeof(e) };
+	int f = open(parameter, O_WRONLY);
+
+	tap_ok(f >= 0 && write(f, "0", 1) == 1, "test events off");
+	tap_is(fwk_ioctl(fd, FASTWAKE_IOC_TEST_EVENT, &e), -EPERM,
+	       "TEST_EVENT: EPERM");
+	tap_ok(write(f, "1", 1) == 1, "and on");
+	close(f);
+}
+
 static int test_event_unprivileged(void)
 {
 	struct fastwake_ioc_test_event e = { .size = sizeof(e),
@@ -746,6 +822,9 @@ static void test_mmap(void)
 	tap_ok(map_device(0, FWK_PAGE, PROT_READ | PROT_WRITE) == MAP_FAILED &&
 		       errno == EPERM,
 	       "writable: EPERM");
+	tap_ok(map_device(0, FWK_PAGE, PROT_READ | PROT_EXEC) == MAP_FAILED &&
+		       errno == EPERM,
+	       "executable: EPERM");
 	tap_ok(map_device(0, 1 << 30, PROT_READ) == MAP_FAILED &&
 		       errno == EINVAL,
 	       "too long: EINVAL");
@@ -785,8 +864,10 @@ int main(void)
 	test_wake();
 	test_switch();
 	test_unpin_in_wait();
+	test_unpin_killed();
 	test_signal();
 	test_test_event();
+	test_event_off();
 	tap_is(in_child(test_event_unprivileged), 0,
 	       "TEST_EVENT of another user: EPERM");
 	test_mmap();
