@@ -20,8 +20,8 @@ trace_cell()
     echo 1 >"$instance/tracing_on"
     sleep "$stages_window"
     echo 0 >"$instance/tracing_on"
-    cat "$instance/trace" >"$directory/trace"
     finish_pgbench "$directory"
+    cat "$instance/trace" >"$directory/trace"
     rmdir "$instance"
     done_cells=$((done_cells + 1))
     progress tracing "$@" traced
@@ -39,16 +39,17 @@ trace_make()
     done
 }
 
-# PID SERVER TITLE of the servers' processes.
+# PID SERVER TITLE of the servers' processes. No program is started: among 100
+# busy clients each would wait for the processor.
 trace_names()
 {
-    local server pid postmaster
+    local server pid postmaster children title
     for server in $(servers_of "$1"); do
         read -r postmaster <"$run/$1/$server/postmaster.pid"
-        for pid in "$postmaster" \
-            $(<"/proc/$postmaster/task/$postmaster/children"); do
-            printf '%s %s %s\n' "$pid" "$server" \
-                "$(tr '\0' ' ' <"/proc/$pid/cmdline")"
+        read -ra children <"/proc/$postmaster/task/$postmaster/children"
+        for pid in "$postmaster" "${children[@]}"; do
+            read -r -d '' title <"/proc/$pid/cmdline"
+            printf '%s %s %s\n' "$pid" "$server" "$title"
         done
     done
 }
