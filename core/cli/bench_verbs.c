@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: PostgreSQL
 /*
  * bench_verbs.c - two processes of one core send messages of 8 bytes to each other
- * over an RDMA device: one way, from just before ibv_post_send() until the other has
- * polled the completion.
+ * over an RDMA device: half of a round trip, since which of the two ways needs a
+ * switch is not the same in both.
  *
- * By the event channel of ibv_get_cq_event(3), or by an interrupt that ends a
- * fastwake_wait(); both arm, look, sleep, look.
+ * By the event channel of ibv_get_cq_event(3), as ibv_rc_pingpong -e and perftest do:
+ * event, arm, poll; the same by a program that polls first, and arms only if it has
+ * to sleep; and by an interrupt that ends a fastwake_wait().
  */
 #include <errno.h>
 #include <infiniband/verbs.h>
@@ -157,7 +158,7 @@ static void clear_sends(void)
 			bench_die(ibv_wc_status_str(wc.status), -EIO);
 }
 
-static void give(uint32_t me)
+static void give(void)
 {
 	struct ibv_sge sge = { .addr = (uintptr_t)&my.message[0], .length = 8 };
 	struct ibv_send_wr wr = { .sg_list = &sge,
@@ -171,7 +172,6 @@ static void give(uint32_t me)
 		wr.send_flags |= IBV_SEND_SIGNALED;
 		clear_sends();
 	}
-	bench_shm->slot[1 - me].stamp = fastwake_now();
 	rc = ibv_post_send(my.qp, &wr, &bad);
 	if (rc != 0)
 		bench_die("ibv_post_send", -rc);
@@ -197,22 +197,38 @@ static void arm_channel(void)
 		bench_die("ibv_req_notify_cq", -rc);
 }
 
-static void wait_on_channel(void)
+static void take_event(void)
 {
 	struct ibv_cq *cq;
 	void *context;
 
+	if (ibv_get_cq_event(my.channel, &cq, &context) != 0)
+		bench_die("ibv_get_cq_event", -errno);
+	ibv_ack_cq_events(cq, 1);
+}
+
+static void wait_on_channel(void)
+{
+	do {
+		take_event();
+		arm_channel();
+	} while (!received());
+}
+
+static const struct verbs_way by_channel = { .open = arm_channel,
+					     .wait = wait_on_channel };
+
+static void poll_then_channel(void)
+{
 	while (!received()) {
 		arm_channel();
 		if (received())
 			return;
-		if (ibv_get_cq_event(my.channel, &cq, &context) != 0)
-			bench_die("ibv_get_cq_event", -errno);
-		ibv_ack_cq_events(cq, 1);
+		take_event();
 	}
 }
 
-static const struct verbs_way by_channel = { .wait = wait_on_channel };
+static const struct verbs_way by_poll = { .wait = poll_then_channel };
 
 /* ---- by an interrupt that ends a wait ---- */
 
@@ -275,11 +291,37 @@ static void begin(const struct verbs_way *way, uint32_t me)
 	bench_wait_ready(1 - me);
 }
 
-static void take(const struct verbs_way *way, uint32_t me)
+static void take(const struct verbs_way *way)
 {
 	way->wait();
-	bench_note(me);
 	post_receive();
+}
+
+/* The time of the event is put halfway. */
+static void note(uint64_t start)
+{
+	bench_shm->slot[0].stamp = start + (fastwake_now() - start) / 2;
+	bench_note(0);
+}
+
+static void first(const struct verbs_way *way)
+{
+	uint64_t start;
+
+	while (!bench_stopped()) {
+		start = fastwake_now();
+		give();
+		take(way);
+		note(start);
+	}
+}
+
+static void second(const struct verbs_way *way)
+{
+	for (;;) {
+		take(way);
+		give();
+	}
 }
 
 static void play(const struct bench_run *run, uint32_t me)
@@ -288,11 +330,8 @@ static void play(const struct bench_run *run, uint32_t me)
 
 	begin(way, me);
 	if (me == 1)
-		take(way, me);
-	while (!bench_stopped()) {
-		give(me);
-		take(way, me);
-	}
+		second(way);
+	first(way);
 	bench_write_eventfd(over);
 	pause();
 }
@@ -310,14 +349,15 @@ static void run_two(const struct bench_run *run)
 	close(over);
 }
 
+#define RUN(name_, way_)                                          \
+	{                                                         \
+		.name = "verbs", .path = (name_), .run = run_two, \
+		.data = &(way_)                                   \
+	}
+
 const struct bench_run bench_verbs[] = {
-	{ .name = "verbs",
-	  .path = "fastwake",
-	  .run = run_two,
-	  .data = &by_interrupt },
-	{ .name = "verbs",
-	  .path = "channel",
-	  .run = run_two,
-	  .data = &by_channel },
+	RUN(BENCH_FASTWAKE, by_interrupt),
+	RUN("channel", by_channel),
+	RUN("poll", by_poll),
 	{ .name = NULL },
 };
