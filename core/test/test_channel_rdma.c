@@ -220,7 +220,8 @@ static const char *case_pinned(uint32_t transport)
 	CHECK(pair_open(&pair, &options, &options));
 	CHECK_IS(fastwake_channel_pin(pair.connecting, domain), 0);
 	CHECK_IS(fastwake_channel_pin(pair.connecting, domain), -EBUSY);
-	CHECK_IS(fastwake_channel_watches(pair.connecting, watches), 1);
+	/* The word, and the interrupt. */
+	CHECK_IS(fastwake_channel_watches(pair.connecting, watches), 2);
 	CHECK_IS(fastwake_wait(waiter, watches, 1, 20000, 0, NULL), -ETIME);
 	CHECK_IS(fastwake_channel_send(pair.listening, 1, sample, 100), 100);
 	CHECK_IS(fastwake_wait(waiter, watches, 1, 1000000, 0, NULL), 0);
