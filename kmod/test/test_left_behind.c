@@ -27,9 +27,12 @@
 #define COMPUTE_NS (4 * FWK_MS)
 #define LATE_NS	   (FWK_MS / 2)
 
-/* From the order of an event until the backstop's first firing, and around. */
-#define FIRST_NS 40000
-#define SPAN_NS	 60000
+/*
+ * From the order of an event until about the firing of the backstop that was armed
+ * when this thread wanted the core, and how far around that the moments lie.
+ */
+#define FIRST_NS 15000
+#define SPAN_NS	 45000
 
 enum {
 	FIRST,
