@@ -71,19 +71,22 @@ __attribute__((noreturn)) void bench_die(const char *what, int rc);
 
 uint32_t bench_random(uint32_t limit);
 
+/* A sequence of its own for process ME: the same one later would not do. */
+void bench_random_of(uint32_t me);
+
 /* Slot I has changed its word to the next value; now, by the caller. */
 void bench_store(uint32_t i);
 
 /* The module's timer does so, in DELAY_NS, and adds to eventfd EFD unless -1. */
 void bench_order(uint32_t i, int efd, uint64_t delay_ns);
 
-/* As waiter ID of the module. */
-void bench_register(uint32_t id);
-void bench_unregister(uint32_t id);
-/* Until the word of slot I is not OLD, or all is over. */
-void bench_wait(uint32_t id, uint32_t i, uint64_t old);
+/* As waiter ME of the module, who waits for the word of slot ME. */
+void bench_register(uint32_t me);
+void bench_unregister(uint32_t me);
+/* Until the word of the own slot is not OLD, or all is over. */
+void bench_wait(uint64_t old);
 /* The same after waking waiter OTHER, if it waits. */
-void bench_switch(uint32_t id, uint32_t other, uint32_t i, uint64_t old);
+void bench_switch(uint32_t other, uint64_t old);
 
 /* A child that runs until it is ended, and that ends all if it fails. */
 pid_t bench_child(void (*f)(const struct bench_run *run, uint32_t me),

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -51,15 +52,25 @@ bool bench_stopped(void)
 	return __atomic_load_n(&bench_shm->stop, __ATOMIC_ACQUIRE) != 0;
 }
 
+static uint64_t random_state = 88172645463325252ull;
+
+void bench_random_of(uint32_t me)
+{
+	random_state ^= (me + 1) * 0x9e3779b97f4a7c15ull;
+	random_state *= 0xbf58476d1ce4e5b9ull;
+	random_state ^= random_state >> 31;
+}
+
 /* The same sequence in each run. */
 uint32_t bench_random(uint32_t limit)
 {
-	static uint64_t state = 88172645463325252ull;
+	uint64_t x = random_state;
 
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return (uint32_t)(state >> 33) % limit;
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	random_state = x;
+	return (uint32_t)(x >> 33) % limit;
 }
 
 /* ---- events ---- */
@@ -100,72 +111,70 @@ void bench_order(uint32_t i, int efd, uint64_t delay_ns)
 
 /* ---- waits ---- */
 
-void bench_register(uint32_t id)
+/* As a program that waits often has them: only what changes is filled in. */
+static struct fastwake_ioc_watch watch = {
+	.condition = FASTWAKE_COND_NE,
+	.word_size = sizeof(uint64_t),
+};
+static struct fastwake_ioc_wait wait_args = {
+	.size = sizeof(wait_args),
+	.nr_watches = 1,
+	.watches = (uintptr_t)&watch,
+	.budget_ns = 10 * BENCH_MS,
+};
+static const uint64_t *own_word;
+
+void bench_register(uint32_t me)
 {
-	struct fastwake_ioc_register r = { .size = sizeof(r), .waiter = id };
+	struct fastwake_ioc_register r = { .size = sizeof(r), .waiter = me };
 	int rc = device_call(bench_fd, FASTWAKE_IOC_REGISTER, &r);
 
 	if (rc != 0)
 		bench_die("REGISTER", rc);
+	own_word = &bench_shm->slot[me].word;
+	watch.region = region;
+	watch.offset = offset_of(own_word);
+	wait_args.waiter = me;
 }
 
-void bench_unregister(uint32_t id)
+void bench_unregister(uint32_t me)
 {
-	struct fastwake_ioc_unregister u = { .size = sizeof(u), .waiter = id };
+	struct fastwake_ioc_unregister u = { .size = sizeof(u), .waiter = me };
 	int rc = device_call(bench_fd, FASTWAKE_IOC_UNREGISTER, &u);
 
 	if (rc != 0)
 		bench_die("UNREGISTER", rc);
 }
 
-static bool still(uint32_t i, uint64_t old)
+static bool still(uint64_t old)
 {
-	return __atomic_load_n(&bench_shm->slot[i].word, __ATOMIC_ACQUIRE) ==
-		       old &&
+	return __atomic_load_n(own_word, __ATOMIC_ACQUIRE) == old &&
 	       !bench_stopped();
 }
 
-static int wait_once(unsigned long request, uint32_t id, uint32_t other,
-		     uint32_t i, uint64_t old)
+static void call(unsigned long request, uint32_t other, uint64_t old)
 {
-	struct fastwake_ioc_watch watch = {
-		.region = region,
-		.condition = FASTWAKE_COND_NE,
-		.word_size = sizeof(uint64_t),
-		.offset = offset_of(&bench_shm->slot[i].word),
-		.operand = old,
-	};
-	struct fastwake_ioc_wait w = { .size = sizeof(w),
-				       .waiter = id,
-				       .nr_watches = 1,
-				       .watches = (uintptr_t)&watch,
-				       .budget_ns = 10 * BENCH_MS,
-				       .wake = other };
-
-	return device_call(bench_fd, request, &w);
+	watch.operand = old;
+	wait_args.wake = other;
+	if (syscall(SYS_ioctl, bench_fd, request, &wait_args) >= 0)
+		return;
+	if (errno != ETIME && errno != EINTR && errno != ESRCH)
+		bench_die("WAIT or SWITCH", -errno);
 }
 
 /* What parks waits again: nothing else would wake it here. */
-void bench_wait(uint32_t id, uint32_t i, uint64_t old)
+void bench_wait(uint64_t old)
 {
-	int rc;
-
 	do {
-		rc = wait_once(FASTWAKE_IOC_WAIT, id, FASTWAKE_WAITER_NONE, i,
-			       old);
-		if (rc < 0 && rc != -ETIME && rc != -EINTR)
-			bench_die("WAIT", rc);
-	} while (still(i, old));
+		call(FASTWAKE_IOC_WAIT, FASTWAKE_WAITER_NONE, old);
+	} while (still(old));
 }
 
-void bench_switch(uint32_t id, uint32_t other, uint32_t i, uint64_t old)
+void bench_switch(uint32_t other, uint64_t old)
 {
-	int rc = wait_once(FASTWAKE_IOC_SWITCH, id, other, i, old);
-
-	if (rc < 0 && rc != -ETIME && rc != -EINTR && rc != -ESRCH)
-		bench_die("SWITCH", rc);
-	if (still(i, old))
-		bench_wait(id, i, old);
+	call(FASTWAKE_IOC_SWITCH, other, old);
+	if (still(old))
+		bench_wait(old);
 }
 
 /* ---- processes ---- */

@@ -26,23 +26,15 @@ static void next_event(const struct bench_run *run, uint32_t me)
 	bench_store(i < me ? i : i + 1);
 }
 
-static void stir(uint32_t me)
-{
-	uint32_t i;
-
-	for (i = 0; i < me; i++)
-		bench_random(2);
-}
-
 static void module_waiter(const struct bench_run *run, uint32_t me)
 {
 	uint64_t seen = 0;
 
 	bench_register(me);
-	stir(me);
+	bench_random_of(me);
 	bench_ready(me);
 	for (;;) {
-		bench_wait(me, me, seen);
+		bench_wait(seen);
 		bench_note(me);
 		seen = bench_shm->slot[me].word;
 		next_event(run, me);
@@ -51,7 +43,7 @@ static void module_waiter(const struct bench_run *run, uint32_t me)
 
 static void eventfd_waiter(const struct bench_run *run, uint32_t me)
 {
-	stir(me);
+	bench_random_of(me);
 	bench_ready(me);
 	for (;;) {
 		bench_read_eventfd(efds[me]);

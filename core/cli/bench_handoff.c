@@ -37,14 +37,14 @@ static void module_prepare(uint32_t me)
 
 static void module_take(uint32_t me)
 {
-	bench_wait(me, me, seen);
+	bench_wait(seen);
 	seen = bench_shm->slot[me].word;
 }
 
 static void module_exchange(uint32_t me)
 {
 	bench_store(1 - me);
-	bench_switch(me, 1 - me, me, seen);
+	bench_switch(1 - me, seen);
 	seen = bench_shm->slot[me].word;
 }
 

@@ -21,7 +21,7 @@ static void by_module(const struct bench_run *run)
 	while (!bench_stopped()) {
 		old = bench_shm->slot[0].word;
 		bench_order(0, -1, some_time());
-		bench_wait(0, 0, old);
+		bench_wait(old);
 		bench_note(0);
 	}
 	bench_unregister(0);
