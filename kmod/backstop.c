@@ -21,11 +21,22 @@
 /* Words looked at in one firing. */
 #define FW_BACKSTOP_WORDS 256
 
-/* Waiters found expired in one firing: each costs a look at those before it. */
-#define FW_BACKSTOP_EXPIRIES 64
+/*
+ * Waiters whose time is over, woken in one firing: those who came together do not
+ * come back together, and before others whose words have changed.
+ */
+#define FW_BACKSTOP_EXPIRED 8
 
 /* One part in so many of the core's time is ours: 2 %. */
 #define FW_BACKSTOP_SHARE 50
+
+static void fw_backstop_set(struct fw_core *core, u64 now_ns)
+{
+	core->looked = 0;
+	core->joins = 0;
+	hrtimer_start(&core->backstop, ns_to_ktime(now_ns + core->backstop_ns),
+		      HRTIMER_MODE_ABS_PINNED_HARD);
+}
 
 /* Under the lock, on the core. */
 void fw_backstop_arm(struct fw_core *core)
@@ -34,28 +45,15 @@ void fw_backstop_arm(struct fw_core *core)
 	if (core->backstop_armed || !core->scanned || !core->online)
 		return;
 	core->backstop_armed = true;
-	hrtimer_start(&core->backstop, ns_to_ktime(core->backstop_ns),
-		      HRTIMER_MODE_REL_PINNED_HARD);
+	core->clock_ns = ktime_get_ns();
+	fw_backstop_set(core, core->clock_ns);
 }
 
-/*
- * A scanner stops, on this core, and may leave waiters behind.  It no longer says
- * that it scans: a timer that was armed before might rely on that, and give up.
- */
-void fw_backstop_take_over(struct fw_core *core)
+/* Wakes those whose words, of so many, hold, and some whose time is over. */
+static u32 fw_backstop_wake(struct fw_core *core, u64 now_ns, u32 words)
 {
-	if (!READ_ONCE(core->nr_waiters))
-		return;
-	raw_spin_lock(&core->lock);
-	fw_backstop_arm(core);
-	raw_spin_unlock(&core->lock);
-}
-
-static u32 fw_backstop_wake(struct fw_core *core, u64 now_ns)
-{
-	u32 woken = 0, left = min_t(u32, core->nr, FW_BACKSTOP_WORDS);
+	u32 woken = 0, expired = 0, left = min_t(u32, words, FW_BACKSTOP_WORDS);
 	struct fw_waiter *w;
-	u32 expired;
 
 	while (left) {
 		w = fw_pollset_scan(core, &left);
@@ -64,13 +62,49 @@ static u32 fw_backstop_wake(struct fw_core *core, u64 now_ns)
 		wake_up_process(w->task);
 		woken++;
 	}
-	for (expired = 0; expired < FW_BACKSTOP_EXPIRIES; expired++) {
-		w = fw_pollset_expire(core, now_ns);
-		if (!w)
-			break;
+	while (expired++ < FW_BACKSTOP_EXPIRED &&
+	       (w = fw_pollset_expire(core, now_ns)))
 		wake_up_process(w->task);
-	}
 	return woken;
+}
+
+/*
+ * What the timer is about to do is done now, and the timer put off by a period:
+ * that takes a third of what an interrupt does.  If scanners have looked at all
+ * words since it was set, there is nothing left to look at.
+ */
+static void fw_backstop_put_off(struct fw_core *core)
+{
+	s64 left_ns;
+
+	core->clock_ns = ktime_get_ns();
+	left_ns = hrtimer_get_expires_ns(&core->backstop) - core->clock_ns;
+	if (left_ns > (s64)core->backstop_ns / 4 * 3) {
+		core->joins = 0;
+		return;
+	}
+	fw_backstop_wake(core, core->clock_ns,
+			 core->looked < core->nr ? core->nr : 0);
+	fw_backstop_set(core, core->clock_ns);
+}
+
+void fw_backstop_joined_slow(struct fw_core *core)
+{
+	if (core->backstop_armed)
+		fw_backstop_put_off(core);
+	else
+		fw_backstop_arm(core);
+}
+
+/*
+ * A scanner stops, on this core, and may leave waiters behind.  It no longer says
+ * that it scans: a timer that was armed before might rely on that, and give up.
+ */
+void fw_backstop_take_over_slow(struct fw_core *core)
+{
+	raw_spin_lock(&core->lock);
+	fw_backstop_arm(core);
+	raw_spin_unlock(&core->lock);
 }
 
 /* Returns whether to go on. */
@@ -79,7 +113,9 @@ static bool fw_backstop_look(struct fw_core *core, u64 now_ns)
 	u32 woken;
 
 	lockdep_assert_held(&core->lock);
-	woken = fw_backstop_wake(core, now_ns);
+	core->clock_ns = now_ns;
+	woken = fw_backstop_wake(core, now_ns, core->nr);
+	core->looked = 0;
 	core->stats->backstop_wakes += woken;
 	trace_backstop(core->cpu, woken, core->nr_waiters);
 	core->backstop_armed = false;

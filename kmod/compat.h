@@ -10,6 +10,13 @@
 #include <linux/mm.h>
 #include <linux/version.h>
 
+/* Written before it is read: zeroing it first would take longer than the rest. */
+#if __has_attribute(uninitialized)
+#define fw_uninitialized __attribute__((uninitialized))
+#else
+#define fw_uninitialized
+#endif
+
 static inline long fw_pin_user_pages(unsigned long start, unsigned long n,
 				     unsigned int flags, struct page **pages)
 {

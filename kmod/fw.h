@@ -33,6 +33,7 @@
 #include <linux/sched.h>
 #include <linux/sched/stat.h>
 #include <linux/spinlock.h>
+#include <linux/timekeeping.h>
 #include <linux/workqueue.h>
 
 #include "uapi/fastwake.h"
@@ -64,7 +65,7 @@ static __always_inline void *fw_table_load(const struct fw_table *t, u32 id)
 	return READ_ONCE(slot[array_index_nospec(id, t->size)]);
 }
 
-#define fw_table_for_each(t, id, object)                    \
+#define fw_table_for_each(t, id, object)                          \
 	for ((id) = (t)->min; (id) < READ_ONCE((t)->end); (id)++) \
 		if (((object) = fw_table_load(t, id)))
 
@@ -79,7 +80,8 @@ struct fw_domain {
 	struct fw_table sources; /* struct fw_source */
 	u32 waiters_max;
 	u32 regions_max;
-	u32 *where;	/* of each waiter: see FASTWAKE_MMAP_WAITERS */
+	u64 unpins; /* regions that were taken out */
+	u32 *where; /* of each waiter: see FASTWAKE_MMAP_WAITERS */
 	struct fw_events *events;
 };
 
@@ -118,6 +120,13 @@ int fw_pin(struct fw_domain *d, struct fastwake_ioc_pin *arg);
 int fw_unpin(struct fw_domain *d, u32 id);
 void fw_unpin_all(struct fw_domain *d);
 struct fw_region *fw_region_get(struct fw_domain *d, u32 id);
+
+/* Under RCU, which is enough to ask for a reference. */
+static __always_inline struct fw_region *fw_region_find(struct fw_domain *d,
+							u32 id)
+{
+	return fw_table_load(&d->regions, id);
+}
 
 static inline void fw_region_put(struct fw_region *r)
 {
@@ -168,16 +177,22 @@ int fw_links_leave(struct fw_waiter *w, int result);
 
 /* ---- pollset.c: a watch as scanners see it ---- */
 
-#define FW_OP_64 1 /* an 8-byte word */
-#define FW_OP_EQ 2 /* else NE, both after masking */
-#define FW_OP_GE 4 /* 8-byte words only */
-
+/*
+ * Every condition in one form, so that nobody has to ask which: it holds if the
+ * masked word less BASE, modulo 2^64, is at most SPAN.
+ *
+ *	NE	base = operand + 1, span = 2^64 - 2	all but the operand
+ *	EQ	base = operand, span = 0		only the operand
+ *	GE	base = operand, span = 2^64 - 1 - operand	up to the largest
+ *
+ * A 4-byte word is looked at within the aligned 8 bytes around it, mask and operand
+ * shifted.
+ */
 struct fw_watch {
-	const void *word;
-	u64 operand;
+	const u64 *word;
 	u64 mask;
-	u32 op;
-	u32 index; /* in its waiter */
+	u64 base;
+	u64 span;
 };
 
 /*
@@ -185,29 +200,50 @@ struct fw_watch {
  * When it holds, what was written before it is visible to whoever goes on: the
  * barrier is paid for then only.
  */
-static __always_inline bool fw_holds(const void *word, u32 op, u64 operand,
-				     u64 mask)
+static __always_inline bool fw_holds_for(const struct fw_watch *watch, u64 v)
 {
-	bool holds;
-	u64 v;
-
-	if (op & FW_OP_64)
-		v = READ_ONCE(*(const u64 *)word);
-	else
-		v = READ_ONCE(*(const u32 *)word);
-	v &= mask;
-	if (op & FW_OP_GE)
-		holds = v >= operand;
-	else
-		holds = (v == operand) == !!(op & FW_OP_EQ);
-	if (holds)
-		smp_acquire__after_ctrl_dep();
-	return holds;
+	if (likely((v & watch->mask) - watch->base > watch->span))
+		return false;
+	smp_acquire__after_ctrl_dep();
+	return true;
 }
 
-struct fw_entry {
-	struct fw_watch watch;
+static __always_inline bool fw_holds(const struct fw_watch *watch)
+{
+	return fw_holds_for(watch, READ_ONCE(*watch->word));
+}
+
+/*
+ * What a scanner looks at, of each word: whether it is as it was last seen, which
+ * takes four instructions whatever the condition.  While it is, the watch
+ * does not hold.
+ */
+struct fw_probe {
+	const u64 *word;
+	u64 seen; /* the aligned 8 bytes */
+};
+
+/* Of a 4-byte word within the aligned 8 bytes around it, in bits. */
+static inline u32 fw_word_shift(u64 offset)
+{
+	u32 shift = 8 * (offset & 4);
+
+	return IS_ENABLED(CONFIG_CPU_BIG_ENDIAN) ? 32 - shift : shift;
+}
+
+struct fw_owner {
 	struct fw_waiter *waiter;
+	u32 index; /* of the watch, in its waiter */
+};
+
+/* What a watch was made of: the next WAIT often differs in the operand only. */
+struct fw_recipe {
+	u64 what; /* region, condition, size */
+	u64 offset;
+	u64 mask;
+	u64 operands; /* base = ((operand & operands) << shift) + more */
+	u32 shift;
+	u32 more;
 };
 
 /* ---- waiter.c ---- */
@@ -222,6 +258,7 @@ struct fw_entry {
 #define FW_EXPIRED (-4097) /* the budget or the deadline is over */
 #define FW_BLOCK   (-4098) /* the core is wanted by others: sleep */
 #define FW_AGAIN   (-4099) /* begin anew: the core goes down, or spurious */
+#define FW_WOKEN   (-4100) /* by SWITCH */
 
 struct fw_waiter {
 	/* Fixed from REGISTER on. */
@@ -231,15 +268,21 @@ struct fw_waiter {
 
 	/* The thread's own, inside WAIT. */
 	u32 nr;
+	u32 nr_entries; /* in a poll set: without a watch one that never holds */
+	struct fastwake_ioc_watch asked[FASTWAKE_IOC_WATCHES_MAX];
 	struct fw_watch watch[FASTWAKE_IOC_WATCHES_MAX];
 	struct fw_region *region[FASTWAKE_IOC_WATCHES_MAX];
-	u64 expires_ns;
+	struct fw_recipe recipe[FASTWAKE_IOC_WATCHES_MAX];
+	u32 nr_recipes; /* good as long as nothing was unpinned */
+	u64 unpins;	/* that there had been in the domain */
+	u64 expires_ns; /* 0: not known yet */
 
-	/* Under the lock of ->core, which only the thread itself changes. */
+	/* Where it sleeps, or slept last: only the thread itself changes it. */
 	struct fw_core *core;
-	bool queued;
+
+	/* Under the lock of ->core. */
+	struct fw_core *queued;		   /* ->core, or NULL: not in its set */
 	u32 pos[FASTWAKE_IOC_WATCHES_MAX]; /* of the entries in ->core */
-	struct list_head link;		   /* in ->core->waiters */
 
 	/* Written by whoever takes it out of the set; then it wakes the task. */
 	int result;
@@ -257,11 +300,17 @@ struct fw_waiter {
 	struct rcu_head rcu;
 };
 
+/* Under RCU. */
+static __always_inline struct fw_waiter *fw_waiter_find(struct fw_domain *d,
+							u32 id)
+{
+	return fw_table_load(&d->waiters, id);
+}
+
 int fw_register(struct fw_domain *d, u32 *id);
 int fw_unregister(struct fw_domain *d, u32 id);
 void fw_unregister_gone(struct fw_domain *d);
 void fw_unregister_all(struct fw_domain *d);
-struct fw_waiter *fw_waiter_find(struct fw_domain *d, u32 id);
 int fw_wake_waiter(struct fw_waiter *w, int event);
 void fw_wake_all(struct fw_domain *d, int event);
 long fw_wake(struct fw_domain *d, u32 id);
@@ -276,21 +325,24 @@ struct fw_core {
 	raw_spinlock_t lock;
 	bool online;	     /* may waiters block here? */
 	bool backstop_armed; /* its timer runs, or is about to look */
-	u32 nr;		     /* entries */
-	u32 cursor;	     /* where the next look begins */
-	u32 nr_waiters;
-	u64 next_expiry_ns; /* not later than that of any waiter */
-	struct fw_entry *entries;
-	struct list_head waiters;
-	struct fastwake_core *stats;
-
-	bool scanned; /* this core has dispatcher and backstop */
-	int cpu;
+	bool scanned;	     /* this core has dispatcher and backstop */
+	bool elect;	     /* the dispatcher kept a waiter from spinning */
 	bool dispatcher_asleep;
-	bool elect; /* the dispatcher kept a waiter from spinning */
+	int cpu;
+	u32 nr;	       /* entries */
+	u32 cursor;    /* where the next look begins */
+	u32 looked;    /* words looked at since the timer was set */
+	u32 last_look; /* words it took */
+	u32 joins;     /* waiters that came since the clock was looked at */
+	u32 nr_waiters;
+	u64 next_expiry_ns;	 /* not later than that of any waiter */
+	u64 clock_ns;		 /* when the timer was set, or later */
+	u64 backstop_ns;	 /* its period now */
+	struct fw_probe *probes; /* the entries: what a look needs */
+	struct fw_owner *owners; /* and the rest */
+	struct fastwake_core *stats;
 	struct task_struct *dispatcher;
 	struct hrtimer backstop;
-	u64 backstop_ns; /* its period now */
 };
 
 DECLARE_PER_CPU(struct fw_core, fw_cores);
@@ -310,6 +362,8 @@ int fw_pollset_add(struct fw_core *core, struct fw_waiter *w);
 void fw_pollset_leave(struct fw_waiter *w);
 struct fw_waiter *fw_pollset_scan(struct fw_core *core, u32 *left);
 struct fw_waiter *fw_pollset_expire(struct fw_core *core, u64 now_ns);
+int fw_pollset_replace(struct fw_core *core, struct fw_waiter *other,
+		       struct fw_waiter *w, int result);
 struct fw_waiter *fw_pollset_evict(struct fw_core *core);
 struct fw_waiter *fw_pollset_elect(struct fw_core *core);
 
@@ -330,7 +384,42 @@ static inline void fw_dispatcher_wake(struct fw_core *core)
 
 void fw_backstop_init(struct fw_core *core);
 void fw_backstop_arm(struct fw_core *core);
-void fw_backstop_take_over(struct fw_core *core);
+void fw_backstop_joined_slow(struct fw_core *core);
+void fw_backstop_take_over_slow(struct fw_core *core);
+
+/*
+ * After so many joins the timer is about to fire if they follow one another
+ * closely, and is put off by the next whose look at the set was short, or after two
+ * more by anyone: so that nobody pays for both.
+ */
+#define FW_BACKSTOP_JOINS 6
+
+/* A waiter has joined.  Under the lock, on the core. */
+static __always_inline void fw_backstop_joined(struct fw_core *core)
+{
+	u32 joins = ++core->joins;
+
+	if (likely(core->backstop_armed) &&
+	    (joins < FW_BACKSTOP_JOINS ||
+	     (core->last_look > core->nr / 2 && joins < FW_BACKSTOP_JOINS + 2)))
+		return;
+	fw_backstop_joined_slow(core);
+}
+
+/* The time, or a little more, without looking at the clock if that can be. */
+static __always_inline u64 fw_backstop_clock(const struct fw_core *core)
+{
+	if (unlikely(!core->backstop_armed))
+		return ktime_get_ns();
+	return core->clock_ns + core->backstop_ns;
+}
+
+/* A scanner stops, on this core, and may leave waiters behind. */
+static __always_inline void fw_backstop_take_over(struct fw_core *core)
+{
+	if (READ_ONCE(core->nr_waiters))
+		fw_backstop_take_over_slow(core);
+}
 
 /* ---- hotplug.c ---- */
 

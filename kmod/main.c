@@ -272,21 +272,28 @@ static long fw_ioctl_copied(struct fw_domain *d, const struct fw_ioctl *ioctl,
 	return ret;
 }
 
-static long fw_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+static noinline long fw_ioctl_other(struct fw_domain *d, unsigned int cmd,
+				    void __user *user)
 {
-	struct fw_domain *d = file->private_data;
-	void __user *user = (void __user *)arg;
 	unsigned int nr = _IOC_NR(cmd);
 
-	if (likely(cmd == FASTWAKE_IOC_WAIT))
-		return fw_wait(d, user, false);
-	if (cmd == FASTWAKE_IOC_SWITCH)
-		return fw_wait(d, user, true);
 	if (cmd != _IO(FASTWAKE_IOC_TYPE, nr) || nr >= ARRAY_SIZE(fw_ioctls) ||
 	    !fw_ioctls[nr].handler)
 		return -ENOTTY;
 	nr = array_index_nospec(nr, ARRAY_SIZE(fw_ioctls));
 	return fw_ioctl_copied(d, &fw_ioctls[nr], user);
+}
+
+static long fw_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct fw_domain *d = file->private_data;
+	void __user *user = (void __user *)arg;
+
+	if (likely(cmd == FASTWAKE_IOC_WAIT))
+		return fw_wait(d, user, false);
+	if (likely(cmd == FASTWAKE_IOC_SWITCH))
+		return fw_wait(d, user, true);
+	return fw_ioctl_other(d, cmd, user);
 }
 
 /* ---- file ---- */

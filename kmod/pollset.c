@@ -2,11 +2,11 @@
 /*
  * pollset.c - the words that the waiters of a core wait for.
  *
- * An array without holes: at 256 words pointers to the waiters' own memory would
- * cost 2 us more per look.  A waiter is in the set from fw_pollset_add() until
- * whoever finds that it can go on takes it out, or it leaves by itself.  Whoever
- * takes it out writes ->result last: from then on the waiter may be gone, but for
- * RCU.
+ * Arrays without holes, one of what a look needs and one of the rest: at 256 words
+ * pointers to the waiters' own memory would cost 2 us more per look.  A waiter is
+ * in the set from fw_pollset_add() until whoever finds that it can go on takes it
+ * out, or it leaves by itself.  Whoever takes it out writes ->result last: from
+ * then on the waiter may be gone, but for RCU.
  *
  * Locking: all functions below are called under the lock of the core, except
  * fw_pollset_leave(), which takes it.  Entries are added by threads that run on
@@ -27,36 +27,79 @@ static void fw_publish_size(struct fw_core *core)
 	WRITE_ONCE(core->stats->watches, core->nr);
 }
 
-static void fw_entry_move(struct fw_core *core, u32 from, u32 to)
+/*
+ * What is noted as seen is always a value for which the watch does not hold; if the
+ * word has none, one less than BASE is such a value, if there is any.
+ */
+static __always_inline void fw_probe_init(struct fw_probe *probe,
+					  const struct fw_watch *watch)
 {
-	struct fw_entry *e = &core->entries[to];
+	u64 v = READ_ONCE(*watch->word);
 
-	*e = core->entries[from];
-	e->waiter->pos[e->watch.index] = to;
+	probe->word = watch->word;
+	probe->seen = fw_holds_for(watch, v) ? watch->base - 1 : v;
 }
 
+static void fw_entry_move(struct fw_core *core, u32 from, u32 to)
+{
+	struct fw_owner owner = core->owners[from];
+
+	core->probes[to] = core->probes[from];
+	core->owners[to] = owner;
+	owner.waiter->pos[owner.index] = to;
+}
+
+/*
+ * ->looked may only promise too little: of the entries one less was seen, or, if
+ * the last one is moved to where the next look will not come, none for sure.
+ */
+static __always_inline void fw_looked_less(struct fw_core *core, u32 pos)
+{
+	if (pos < core->cursor)
+		core->looked = 0;
+	else if (core->looked)
+		core->looked--;
+}
+
+/* ->queued is looked at without this lock too: README.md, "SWITCH". */
 static void fw_pollset_take_out(struct fw_waiter *w)
 {
 	struct fw_core *core = w->core;
 	u32 i;
 
 	lockdep_assert_held(&core->lock);
-	for (i = 0; i < w->nr; i++)
+	for (i = 0; i < w->nr_entries; i++) {
+		fw_looked_less(core, w->pos[i]);
 		fw_entry_move(core, --core->nr, w->pos[i]);
-	list_del_init(&w->link);
+	}
 	core->nr_waiters--;
-	w->queued = false;
+	WRITE_ONCE(w->queued, NULL);
 	fw_publish_size(core);
 }
 
 /* Whoever calls this has to wake the task, within the same RCU section. */
-static void fw_pollset_end(struct fw_waiter *w, int result)
+static __always_inline void fw_pollset_result(struct fw_waiter *w, int result)
 {
-	fw_pollset_take_out(w);
 	if (trace_wake_enabled())
 		w->woken_ns = ktime_get_ns();
 	/* Pairs with the acquire in fw_sleep(). */
 	smp_store_release(&w->result, result);
+}
+
+static void fw_pollset_end(struct fw_waiter *w, int result)
+{
+	fw_pollset_take_out(w);
+	fw_pollset_result(w, result);
+}
+
+static __always_inline void fw_pollset_enter(struct fw_core *core,
+					     struct fw_waiter *w)
+{
+	if (w->expires_ns < core->next_expiry_ns)
+		core->next_expiry_ns = w->expires_ns;
+	w->core = core;
+	WRITE_ONCE(w->result, FW_PENDING);
+	WRITE_ONCE(w->queued, core);
 }
 
 /*
@@ -66,27 +109,58 @@ static void fw_pollset_end(struct fw_waiter *w, int result)
  */
 int fw_pollset_add(struct fw_core *core, struct fw_waiter *w)
 {
-	struct fw_entry *e;
-	u32 i;
+	u32 i, at = core->nr;
 
 	lockdep_assert_held(&core->lock);
-	if (!core->online || core->nr + w->nr > fw_core_watches ||
-	    core->nr_waiters >= fw_core_watches)
+	if (unlikely(!core->online || at + w->nr_entries > fw_core_watches))
 		return -ENOSPC;
-	for (i = 0; i < w->nr; i++) {
-		w->pos[i] = core->nr;
-		e = &core->entries[core->nr++];
-		e->watch = w->watch[i];
-		e->waiter = w;
+	for (i = 0; i < w->nr_entries; i++, at++) {
+		w->pos[i] = at;
+		fw_probe_init(&core->probes[at], &w->watch[i]);
+		core->owners[at] = (struct fw_owner){ w, i };
 	}
-	if (!core->nr_waiters++ || w->expires_ns < core->next_expiry_ns)
-		core->next_expiry_ns = w->expires_ns;
-	list_add_tail(&w->link, &core->waiters);
-	w->core = core;
-	w->queued = true;
-	WRITE_ONCE(w->result, FW_PENDING);
+	core->nr = at;
+	if (!core->nr_waiters++)
+		core->next_expiry_ns = U64_MAX;
+	fw_pollset_enter(core, w);
 	fw_publish_size(core);
 	return 0;
+}
+
+static __always_inline bool fw_pollset_overwrite(struct fw_core *core,
+						 struct fw_waiter *other,
+						 struct fw_waiter *w)
+{
+	u32 pos = other->pos[0];
+
+	if (other->nr_entries != 1 || w->nr_entries != 1 || !core->online)
+		return false;
+	fw_looked_less(core, pos);
+	fw_probe_init(&core->probes[pos], &w->watch[0]);
+	core->last_look = 0;
+	core->owners[pos].waiter = w;
+	w->pos[0] = pos;
+	WRITE_ONCE(other->queued, NULL);
+	fw_pollset_enter(core, w);
+	return true;
+}
+
+/*
+ * The calling thread comes, the other goes and has to be woken, as after
+ * fw_pollset_end().
+ */
+int fw_pollset_replace(struct fw_core *core, struct fw_waiter *other,
+		       struct fw_waiter *w, int result)
+{
+	int ret = 0;
+
+	lockdep_assert_held(&core->lock);
+	if (unlikely(!fw_pollset_overwrite(core, other, w))) {
+		fw_pollset_take_out(other);
+		ret = fw_pollset_add(core, w);
+	}
+	fw_pollset_result(other, result);
+	return ret;
 }
 
 /* The waiter leaves for a reason of its own, unless it has just been taken out. */
@@ -98,6 +172,63 @@ void fw_pollset_leave(struct fw_waiter *w)
 	raw_spin_unlock(&w->core->lock);
 }
 
+static __always_inline bool fw_changed(const struct fw_probe *probe)
+{
+	return unlikely(READ_ONCE(*probe->word) != probe->seen);
+}
+
+/* The first one that has changed, or END. */
+static struct fw_probe *fw_first_changed(struct fw_probe *p,
+					 const struct fw_probe *end)
+{
+	for (; end - p >= 8; p += 8) {
+		if (fw_changed(&p[0]))
+			return &p[0];
+		if (fw_changed(&p[1]))
+			return &p[1];
+		if (fw_changed(&p[2]))
+			return &p[2];
+		if (fw_changed(&p[3]))
+			return &p[3];
+		if (fw_changed(&p[4]))
+			return &p[4];
+		if (fw_changed(&p[5]))
+			return &p[5];
+		if (fw_changed(&p[6]))
+			return &p[6];
+		if (fw_changed(&p[7]))
+			return &p[7];
+	}
+	while (p < end && !fw_changed(p))
+		p++;
+	return p;
+}
+
+/* Does it hold now?  If not it is noted as seen. */
+static bool fw_probe_holds(struct fw_core *core, u32 i)
+{
+	struct fw_probe *probe = &core->probes[i];
+	struct fw_owner *owner = &core->owners[i];
+	u64 v = READ_ONCE(*probe->word);
+
+	if (fw_holds_for(&owner->waiter->watch[owner->index], v))
+		return true;
+	probe->seen = v;
+	return false;
+}
+
+/* The first entry from I on that holds, or END. */
+static u32 fw_first_holding(struct fw_core *core, u32 i, u32 end)
+{
+	for (; i < end; i++) {
+		i = fw_first_changed(&core->probes[i], &core->probes[end]) -
+		    core->probes;
+		if (i < end && fw_probe_holds(core, i))
+			break;
+	}
+	return min(i, end);
+}
+
 /*
  * Look at entries, each at most once, from where the last look ended; *LEFT is
  * how many, and is counted down.  Takes out and returns the first waiter found
@@ -106,30 +237,31 @@ void fw_pollset_leave(struct fw_waiter *w)
  */
 struct fw_waiter *fw_pollset_scan(struct fw_core *core, u32 *left)
 {
-	u32 i = core->cursor, n = *left;
-	struct fw_waiter *w;
-	struct fw_entry *e;
+	u32 n = min(*left, core->nr);
+	u32 from = core->cursor < core->nr ? core->cursor : 0;
+	u32 end = min(from + n, core->nr);
+	u32 i = fw_first_holding(core, from, end);
+	struct fw_owner owner;
 
 	lockdep_assert_held(&core->lock);
-	for (; n; n--, i++) {
-		if (i >= core->nr)
-			i = 0;
-		e = &core->entries[i];
-		if (fw_holds(e->watch.word, e->watch.op, e->watch.operand,
-			     e->watch.mask))
-			goto found;
+	core->last_look = n;
+	n -= i - from;
+	if (i == end && n) {
+		end = n;
+		i = fw_first_holding(core, 0, end);
+		n -= i;
 	}
-	*left = 0;
-	core->cursor = i;
-	return NULL;
-
-found:
-	*left = n - 1;
 	core->cursor = i; /* takes the place of the one taken out */
-	w = e->waiter;
-	fw_pollset_end(w, e->watch.index);
-	*left = min(*left, core->nr);
-	return w;
+	core->last_look -= n;
+	core->looked += core->last_look;
+	if (i == end) {
+		*left = 0;
+		return NULL;
+	}
+	owner = core->owners[i];
+	fw_pollset_end(owner.waiter, owner.index);
+	*left = min(n - 1, core->nr);
+	return owner.waiter;
 }
 
 /* Takes out and returns a waiter whose time is over. */
@@ -137,12 +269,13 @@ struct fw_waiter *fw_pollset_expire(struct fw_core *core, u64 now_ns)
 {
 	u64 next_ns = U64_MAX;
 	struct fw_waiter *w;
+	u32 i;
 
 	lockdep_assert_held(&core->lock);
 	if (now_ns < core->next_expiry_ns || !core->nr_waiters)
 		return NULL;
-	list_for_each_entry(w, &core->waiters, link)
-	{
+	for (i = 0; i < core->nr; i++) {
+		w = core->owners[i].waiter;
 		if (now_ns >= w->expires_ns) {
 			fw_count(core, expired);
 			fw_pollset_end(w, FW_EXPIRED);
@@ -160,38 +293,37 @@ struct fw_waiter *fw_pollset_evict(struct fw_core *core)
 	struct fw_waiter *w;
 
 	lockdep_assert_held(&core->lock);
-	w = list_first_entry_or_null(&core->waiters, struct fw_waiter, link);
-	if (w)
-		fw_pollset_end(w, FW_AGAIN);
+	if (!core->nr)
+		return NULL;
+	w = core->owners[core->nr - 1].waiter;
+	fw_pollset_end(w, FW_AGAIN);
 	return w;
 }
 
-/*
- * The waiter that came last would have spun but for the dispatcher: takes it out
- * to do so now.
- */
+/* A waiter would have spun but for the dispatcher: takes one out to do so now. */
 struct fw_waiter *fw_pollset_elect(struct fw_core *core)
 {
-	struct fw_waiter *w;
-
 	lockdep_assert_held(&core->lock);
-	if (!core->elect || !core->nr_waiters)
+	if (!core->elect)
 		return NULL;
 	core->elect = false;
-	w = list_last_entry(&core->waiters, struct fw_waiter, link);
-	fw_pollset_end(w, FW_AGAIN);
-	return w;
+	return fw_pollset_evict(core);
+}
+
+static void *fw_core_array(const struct fw_core *core, size_t size)
+{
+	return kvmalloc_node(fw_core_watches * size, GFP_KERNEL,
+			     cpu_to_node(core->cpu));
 }
 
 static int fw_core_init(struct fw_core *core, int cpu)
 {
 	raw_spin_lock_init(&core->lock);
-	INIT_LIST_HEAD(&core->waiters);
 	core->cpu = cpu;
 	core->stats = fw_stats_of(cpu);
-	core->entries = kvmalloc_node(fw_core_watches * sizeof(*core->entries),
-				      GFP_KERNEL, cpu_to_node(cpu));
-	if (!core->entries)
+	core->probes = fw_core_array(core, sizeof(*core->probes));
+	core->owners = fw_core_array(core, sizeof(*core->owners));
+	if (!core->probes || !core->owners)
 		return -ENOMEM;
 	fw_backstop_init(core);
 	return 0;
@@ -216,5 +348,9 @@ void fw_pollset_exit(void)
 {
 	int cpu;
 
-	for_each_possible_cpu(cpu) kvfree(per_cpu_ptr(&fw_cores, cpu)->entries);
+	for_each_possible_cpu(cpu)
+	{
+		kvfree(per_cpu_ptr(&fw_cores, cpu)->probes);
+		kvfree(per_cpu_ptr(&fw_cores, cpu)->owners);
+	}
 }

@@ -234,6 +234,8 @@ int fw_unpin(struct fw_domain *d, u32 id)
 	mutex_lock(&d->lock);
 	r = fw_table_erase(&d->regions, id);
 	if (r) {
+		/* After the table, before the region: fw_watches_get(). */
+		smp_store_release(&d->unpins, d->unpins + 1);
 		refcount_inc(&r->users);
 		percpu_ref_kill(&r->ref);
 	}
@@ -252,8 +254,7 @@ void fw_unpin_all(struct fw_domain *d)
 	struct fw_region *r;
 	u32 id;
 
-	fw_table_for_each(&d->regions, id, r)
-		percpu_ref_kill(&r->ref);
+	fw_table_for_each(&d->regions, id, r) percpu_ref_kill(&r->ref);
 }
 
 struct fw_region *fw_region_get(struct fw_domain *d, u32 id)
@@ -261,7 +262,7 @@ struct fw_region *fw_region_get(struct fw_domain *d, u32 id)
 	struct fw_region *r;
 
 	rcu_read_lock();
-	r = fw_table_load(&d->regions, id);
+	r = fw_region_find(d, id);
 	if (r && !percpu_ref_tryget_live(&r->ref))
 		r = NULL;
 	rcu_read_unlock();

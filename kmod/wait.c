@@ -24,44 +24,68 @@ struct fw_wait {
 	u64 budget_ns;
 	bool asleep;	 /* FASTWAKE_WAIT_SLEEP: no scanner looks */
 	bool handed_off; /* someone else on this core can go on: let it */
+	bool joined;	 /* in the poll set already */
 	bool slept;
 };
 
 /* ---- arguments ---- */
 
-static int fw_watch_condition(struct fw_watch *watch,
+/* RCU readers, shorter; the other only for the kernel's own checks. */
+static __always_inline void fw_rcu_lock(void)
+{
+	preempt_disable();
+	if (IS_ENABLED(CONFIG_PROVE_RCU))
+		rcu_read_lock();
+}
+
+static __always_inline void fw_rcu_unlock(void)
+{
+	if (IS_ENABLED(CONFIG_PROVE_RCU))
+		rcu_read_unlock();
+	preempt_enable();
+}
+
+/* A word that is a watch's, but never holds. */
+static const u64 fw_nothing;
+static const struct fw_watch fw_never = { .word = &fw_nothing,
+					  .base = 1,
+					  .span = U64_MAX - 1 };
+
+/* See struct fw_watch and struct fw_recipe. */
+static int fw_watch_condition(struct fw_watch *watch, struct fw_recipe *recipe,
 			      const struct fastwake_ioc_watch *arg)
 {
-	u64 all = arg->word_size == 8 ? U64_MAX : U32_MAX;
+	bool wide = arg->word_size == 8;
+	u64 mask = wide ? U64_MAX : U32_MAX;
+	u64 operand = arg->operand & mask;
 
-	if (arg->condition > FASTWAKE_COND_GE64)
-		return -EOPNOTSUPP;
-	if (arg->mask && arg->condition != FASTWAKE_COND_MASK_NE)
+	recipe->operands = mask;
+	recipe->shift = wide ? 0 : fw_word_shift(arg->offset);
+	recipe->more = 0;
+	if (arg->condition == FASTWAKE_COND_MASK_NE)
+		mask &= arg->mask;
+	else if (arg->mask)
 		return -EINVAL;
-	watch->op = arg->word_size == 8 ? FW_OP_64 : 0;
-	watch->operand = arg->operand & all;
-	watch->mask = all;
-	switch (arg->condition) {
-	case FASTWAKE_COND_EQ:
-		watch->op |= FW_OP_EQ;
-		break;
-	case FASTWAKE_COND_MASK_NE:
-		watch->mask &= arg->mask;
-		break;
-	case FASTWAKE_COND_GE64:
-		if (arg->word_size != 8)
+	watch->mask = mask << recipe->shift;
+	watch->span = 0;
+	if (arg->condition == FASTWAKE_COND_GE64) {
+		if (!wide)
 			return -EINVAL;
-		watch->op |= FW_OP_GE;
-		break;
+		watch->span = U64_MAX - operand;
+	} else if (arg->condition != FASTWAKE_COND_EQ) {
+		recipe->more = 1;
+		watch->span = U64_MAX - 1;
 	}
+	watch->base = (operand << recipe->shift) + recipe->more;
 	return 0;
 }
 
-static int fw_watch_resolve(struct fw_domain *d, struct fw_waiter *w,
-			    const struct fastwake_ioc_watch *arg)
+/* Under RCU. */
+static int fw_watch_resolve(struct fw_domain *d, struct fw_waiter *w, u32 i)
 {
-	struct fw_watch *watch = &w->watch[w->nr];
+	const struct fastwake_ioc_watch *arg = &w->asked[i];
 	struct fw_region *r;
+	void *word;
 	int ret;
 
 	if (arg->condition == FASTWAKE_COND_CQ)
@@ -70,64 +94,158 @@ static int fw_watch_resolve(struct fw_domain *d, struct fw_waiter *w,
 		return -EINVAL;
 	if (arg->word_size != 4 && arg->word_size != 8)
 		return -EINVAL;
-	ret = fw_watch_condition(watch, arg);
+	if (arg->condition > FASTWAKE_COND_GE64)
+		return -EOPNOTSUPP;
+	ret = fw_watch_condition(&w->watch[i], &w->recipe[i], arg);
 	if (ret)
 		return ret;
-	r = fw_region_get(d, arg->region); /* (W1) */
+	r = fw_region_find(d, arg->region);
 	if (!r)
 		return -ENOENT;
-	watch->word = fw_region_word(r, arg->offset, arg->word_size);
-	if (!watch->word) {
-		fw_region_put(r);
+	word = fw_region_word(r, arg->offset, arg->word_size);
+	if (!word)
 		return -EINVAL;
-	}
-	watch->index = w->nr;
-	w->region[w->nr++] = r;
+	if (!percpu_ref_tryget_live_rcu(&r->ref)) /* (W1) */
+		return -ENOENT;
+	w->watch[i].word = PTR_ALIGN_DOWN((u64 *)word, sizeof(u64));
+	w->region[i] = r;
+	w->nr = i + 1;
 	return 0;
 }
 
-static void fw_watches_put(struct fw_waiter *w)
+static __always_inline u64 fw_what(const struct fastwake_ioc_watch *arg)
 {
-	fw_links_put(w);
-	while (w->nr)
-		fw_region_put(w->region[--w->nr]);
+	return *(const u64 *)arg;
 }
 
-static int fw_watches_get(struct fw_domain *d, struct fw_waiter *w,
-			  const struct fastwake_ioc_wait *arg)
+/* Those after the first w->nr, which are resolved.  Under RCU. */
+static noinline int fw_watches_resolve(struct fw_domain *d, struct fw_waiter *w,
+				       u32 nr, u64 unpins)
 {
-	struct fastwake_ioc_watch watches[FASTWAKE_IOC_WATCHES_MAX];
-	int ret = 0;
+	bool again = true;
+	u32 i;
+	int ret;
+
+	w->nr_recipes = 0;
+	for (i = w->nr; i < nr; i++) {
+		ret = fw_watch_resolve(d, w, i);
+		if (ret)
+			return ret;
+	}
+	for (i = 0; i < nr; i++) {
+		w->recipe[i].what = fw_what(&w->asked[i]);
+		w->recipe[i].offset = w->asked[i].offset;
+		w->recipe[i].mask = w->asked[i].mask;
+		/* Of GE the span depends on the operand too. */
+		if (w->asked[i].condition == FASTWAKE_COND_GE64)
+			again = false;
+	}
+	w->unpins = unpins;
+	if (again && !w->nr_links)
+		w->nr_recipes = nr;
+	return 0;
+}
+
+/* The same watch as last time, but for the operand? */
+static __always_inline bool fw_watch_again(struct fw_waiter *w, u32 i)
+{
+	const struct fastwake_ioc_watch *arg = &w->asked[i];
+	const struct fw_recipe *recipe = &w->recipe[i];
+
+	if (fw_what(arg) != recipe->what || arg->offset != recipe->offset ||
+	    arg->mask != recipe->mask ||
+	    !percpu_ref_tryget_live_rcu(&w->region[i]->ref)) /* (W1) */
+		return false;
+	w->watch[i].base =
+		((arg->operand & recipe->operands) << recipe->shift) +
+		recipe->more;
+	w->nr = i + 1;
+	return true;
+}
+
+static __always_inline void fw_watches_put(struct fw_waiter *w)
+{
 	u32 i;
 
-	if (arg->nr_watches > FASTWAKE_IOC_WATCHES_MAX)
-		return -EINVAL;
-	if (copy_from_user(watches, u64_to_user_ptr(arg->watches),
-			   arg->nr_watches * sizeof(*watches)))
-		return -EFAULT;
-	w->nr = w->nr_links = 0;
-	for (i = 0; i < arg->nr_watches && !ret; i++)
-		ret = fw_watch_resolve(d, w, &watches[i]);
-	if (ret)
-		fw_watches_put(w);
-	return ret;
+	if (unlikely(w->nr_links))
+		fw_links_put(w);
+	for (i = 0; i < w->nr; i++)
+		fw_region_put(w->region[i]);
 }
 
-/* As copy_struct_from_user(), with the usual size for a constant. */
-static int fw_wait_copy(struct fastwake_ioc_wait *arg, void __user *user,
-			bool to_other)
+/*
+ * Under RCU; the caller puts them, also if it failed.  A region of which the last WAIT had a reference is still there if
+ * there has been no UNPIN since:
+ *
+ *	UNPIN					WAIT
+ *	takes the region out of the table	notes unpins (acquire)
+ *	unpins++ (release)			looks up the region
+ *	drops its reference			...
+ *	frees it an RCU period after the last	RCU: unpins is as noted: it is there
+ *
+ * Who notes the new number does not find the region in the table any more.  If
+ * the old one is read the RCU period has not begun.
+ */
+static __always_inline int fw_watches_get(struct fw_domain *d,
+					  struct fw_waiter *w, u32 nr)
 {
-	if (copy_from_user(arg, user, sizeof(*arg)))
-		return get_user(arg->size, (u32 __user *)user) ? -EFAULT
-		       : arg->size < sizeof(*arg)	       ? -EINVAL
-							       : -EFAULT;
-	if (unlikely(arg->size != sizeof(*arg))) {
-		u32 size = arg->size;
-		int ret;
+	u64 unpins = smp_load_acquire(&d->unpins);
+	u32 i;
+	int ret;
 
-		if (size < sizeof(*arg) || size > PAGE_SIZE)
-			return -EINVAL;
-		ret = copy_struct_from_user(arg, sizeof(*arg), user, size);
+	w->nr = w->nr_links = 0;
+	if (likely(nr <= w->nr_recipes && w->unpins == unpins))
+		for (i = 0; i < nr && fw_watch_again(w, i); i++)
+			;
+	if (unlikely(w->nr < nr)) {
+		ret = fw_watches_resolve(d, w, nr, unpins);
+		if (ret)
+			return ret;
+	}
+	w->nr_entries = w->nr;
+	if (unlikely(!w->nr))
+		w->watch[w->nr_entries++] = fw_never;
+	return 0;
+}
+
+/* copy_from_user() takes a hundred instructions more. */
+static __always_inline bool fw_copy(u64 *to, const u64 __user *from, size_t n)
+{
+	size_t i;
+
+	if (!user_access_begin(from, n * sizeof(u64)))
+		return false;
+#pragma GCC unroll 8
+	for (i = 0; i < n; i++)
+		unsafe_get_user(to[i], &from[i], fault);
+	user_access_end();
+	return true;
+fault:
+	user_access_end();
+	return false;
+}
+
+/* A structure longer or shorter than ours, or the end of the memory. */
+static noinline int fw_wait_copy_odd(struct fastwake_ioc_wait *arg,
+				     void __user *user)
+{
+	u32 size;
+
+	if (get_user(size, (u32 __user *)user))
+		return -EFAULT;
+	if (size < sizeof(*arg) || size > PAGE_SIZE)
+		return -EINVAL;
+	return copy_struct_from_user(arg, sizeof(*arg), user, size);
+}
+
+static __always_inline int fw_wait_copy(struct fastwake_ioc_wait *arg,
+					void __user *user, bool to_other)
+{
+	int ret;
+
+	if (!fw_copy((u64 *)arg, user, sizeof(*arg) / sizeof(u64)) ||
+	    unlikely(arg->size != sizeof(*arg))) {
+		ret = fw_wait_copy_odd(arg, user);
 		if (ret)
 			return ret;
 	}
@@ -137,19 +255,50 @@ static int fw_wait_copy(struct fastwake_ioc_wait *arg, void __user *user,
 	if (to_other ? arg->wake == arg->waiter
 		     : arg->wake != FASTWAKE_WAITER_NONE)
 		return -EINVAL;
+	if (arg->nr_watches > FASTWAKE_IOC_WATCHES_MAX)
+		return -EINVAL;
 	return 0;
+}
+
+static __always_inline int fw_watches_copy(struct fw_waiter *w,
+					   const struct fastwake_ioc_wait *arg)
+{
+	const u64 __user *from = u64_to_user_ptr(arg->watches);
+	u32 i;
+
+	for (i = 0; i < arg->nr_watches; i++, from += 4)
+		if (!fw_copy((u64 *)&w->asked[i], from, 4))
+			return -EFAULT;
+	return 0;
+}
+
+/*
+ * The calling thread's waiter.  It stays in the table as long as the thread does
+ * nothing else.
+ */
+static __always_inline int fw_own_waiter(struct fw_domain *d, u32 id,
+					 struct fw_waiter **w)
+{
+	int ret = 0;
+
+	fw_rcu_lock();
+	*w = fw_waiter_find(d, id);
+	if (unlikely(!*w))
+		ret = -ENOENT;
+	else if (unlikely((*w)->task != current))
+		ret = -EPERM;
+	fw_rcu_unlock();
+	return ret;
 }
 
 /* ---- looking ---- */
 
-static int fw_own(const struct fw_waiter *w)
+static __always_inline int fw_own(const struct fw_waiter *w)
 {
-	const struct fw_watch *watch = w->watch;
 	u32 i;
 
-	for (i = 0; i < w->nr; i++, watch++)
-		if (fw_holds(watch->word, watch->op, watch->operand,
-			     watch->mask))
+	for (i = 0; i < w->nr; i++)
+		if (fw_holds(&w->watch[i]))
 			return i;
 	return FW_PENDING;
 }
@@ -192,59 +341,112 @@ static __always_inline int fw_look(struct fw_waiter *w)
 	return ret;
 }
 
+/*
+ * The core is about to be given up to whom we wake: said before, that spares the
+ * scheduler to find out whether it should be, and to read the clock again in
+ * schedule().  Preemption is off until we are in the poll set.
+ */
+static __always_inline void fw_will_yield(void)
+{
+	set_tsk_need_resched(current);
+}
+
 /* Look at the peers' words, and wake one whose watch holds; true if so. */
-static bool fw_hand_off(struct fw_core *core)
+static noinline bool fw_hand_off(struct fw_core *core)
 {
 	struct fw_waiter *w;
 	u32 left;
 
-	rcu_read_lock();
 	raw_spin_lock(&core->lock);
 	left = core->nr;
 	w = fw_pollset_scan(core, &left);
 	raw_spin_unlock(&core->lock);
 	fw_count(core, polls);
-	if (w) {
-		fw_count(core, handoffs);
-		wake_up_process(w->task);
-	}
-	rcu_read_unlock();
-	return w;
+	if (!w)
+		return false;
+	fw_count(core, handoffs);
+	if (w->task->nr_cpus_allowed == 1) /* it comes here */
+		fw_will_yield();
+	wake_up_process(w->task);
+	return true;
 }
 
-/* Peers whose time is over; the spinner's own is looked at by the caller. */
-static void fw_expire_peers(struct fw_core *core, u64 now_ns)
+/* A peer whose time is over; the spinner's own is looked at by the caller. */
+static void fw_expire_peer(struct fw_core *core, u64 now_ns)
 {
 	struct fw_waiter *w;
 
-	do {
-		rcu_read_lock();
-		raw_spin_lock(&core->lock);
-		w = fw_pollset_expire(core, now_ns);
-		raw_spin_unlock(&core->lock);
-		if (w)
-			wake_up_process(w->task);
-		rcu_read_unlock();
-	} while (w);
+	raw_spin_lock(&core->lock);
+	w = fw_pollset_expire(core, now_ns);
+	raw_spin_unlock(&core->lock);
+	if (w)
+		wake_up_process(w->task);
+}
+
+/* ---- time ---- */
+
+/* When the wait is over at the latest; U64_MAX for never. */
+static u64 fw_expiry(const struct fw_wait *wait, u64 now_ns)
+{
+	u64 budget_ns = wait->budget_ns, end_ns;
+
+	if (!wait->asleep)
+		budget_ns =
+			min(budget_ns, 1000ull * READ_ONCE(fw_budget_max_us));
+	if (check_add_overflow(now_ns, budget_ns, &end_ns))
+		end_ns = U64_MAX;
+	return wait->deadline_ns ? min(end_ns, wait->deadline_ns) : end_ns;
+}
+
+static void fw_set_expiry(struct fw_wait *wait, u64 now_ns)
+{
+	wait->waiter->expires_ns = fw_expiry(wait, now_ns);
+}
+
+/* Is the waiter's time over?  Its budget runs from the first look at the clock. */
+static bool fw_over(struct fw_wait *wait, u64 now_ns)
+{
+	if (!wait->waiter->expires_ns)
+		fw_set_expiry(wait, now_ns);
+	return now_ns >= wait->waiter->expires_ns;
 }
 
 /* ---- spinning ---- */
 
-/* Looks between two readings of the clock. */
+/* Looks at peers between two readings of the clock. */
 #define FW_LOOKS_PER_CLOCK 16
 
-static bool fw_clock(struct fw_core *core, const struct fw_waiter *w)
+/* Looks at the own words between two looks at anything else. */
+#define FW_OWN_LOOKS 4
+
+static bool fw_clock(struct fw_core *core, struct fw_wait *wait)
 {
 	u64 now_ns = ktime_get_ns();
 
 	if (READ_ONCE(core->nr_waiters))
-		fw_expire_peers(core, now_ns);
-	return now_ns >= w->expires_ns;
+		fw_expire_peer(core, now_ns);
+	return fw_over(wait, now_ns);
+}
+
+/* (A3), (W3) */
+static __always_inline int fw_look_often(struct fw_waiter *w)
+{
+	unsigned int i;
+	int ret;
+
+	for (i = 1; i < FW_OWN_LOOKS; i++) {
+		cpu_relax();
+		ret = fw_own(w);
+		if (ret != FW_PENDING)
+			return ret;
+	}
+	cpu_relax();
+	return fw_look(w);
 }
 
 /*
  * The one scanner of the core, by construction: it goes on only while nothing
- * else is runnable there.
+ * else is runnable there.  The caller has looked at its own words.
  */
 static int fw_spin_on(struct fw_core *core, struct fw_wait *wait)
 {
@@ -252,40 +454,23 @@ static int fw_spin_on(struct fw_core *core, struct fw_wait *wait)
 	unsigned int looks;
 	int ret;
 
-	for (looks = 1;; looks++) {
-		ret = fw_look(w); /* (A3), (W3) */
-		if (ret != FW_PENDING)
-			return ret;
+	for (looks = 0;; looks++) {
 		if (!wait->handed_off && READ_ONCE(core->nr))
 			wait->handed_off = fw_hand_off(core);
 		if (!fw_alone())
 			return FW_BLOCK;
 		/* Whoever was woken got another core. */
 		wait->handed_off = false;
-		if (looks % FW_LOOKS_PER_CLOCK == 0 && fw_clock(core, w))
-			return FW_EXPIRED;
-		if (looks == 1)
+		if (looks % FW_LOOKS_PER_CLOCK == 0) {
+			if (fw_clock(core, wait))
+				return FW_EXPIRED;
 			WRITE_ONCE(core->stats->scanner,
 				   FASTWAKE_SCANNER_WAITER);
-		cpu_relax();
+		}
+		ret = fw_look_often(w);
+		if (ret != FW_PENDING)
+			return ret;
 	}
-}
-
-static int fw_spin(struct fw_wait *wait)
-{
-	struct fw_core *core;
-	int ret;
-
-	preempt_disable();
-	core = this_cpu_ptr(&fw_cores);
-	ret = fw_spin_on(core, wait);
-	if (ret >= 0 && core->stats->scanner)
-		fw_count(core, spun);
-	WRITE_ONCE(core->stats->scanner, FASTWAKE_SCANNER_NONE);
-	/* Also before fw_block(), which may find itself on another core. */
-	fw_backstop_take_over(core);
-	preempt_enable();
-	return ret;
 }
 
 /* ---- sleeping ---- */
@@ -295,44 +480,84 @@ static int fw_spin(struct fw_wait *wait)
  * was woken will when it waits, the dispatcher when the core is idle, the
  * backstop in any case.
  */
-static int fw_block(struct fw_wait *wait)
+static __always_inline int fw_join(struct fw_core *core, struct fw_wait *wait,
+				   struct fw_waiter *other)
 {
 	struct fw_waiter *w = wait->waiter;
+	int ret;
+
+	lockdep_assert_held(&core->lock);
+	if (!w->expires_ns)
+		fw_set_expiry(wait, fw_backstop_clock(core));
+	ret = other ? fw_pollset_replace(core, other, w, FW_WOKEN) /* (E1) */
+		    : fw_pollset_add(core, w);
+	if (unlikely(ret))
+		return ret;
+	core->elect = !wait->handed_off && !core->dispatcher_asleep;
+	fw_backstop_joined(core);
+	WRITE_ONCE(*w->where, core->cpu + 1);
+	return 0;
+}
+
+static int fw_block(struct fw_core *core, struct fw_wait *wait)
+{
+	int ret;
+
+	raw_spin_lock(&core->lock);
+	ret = fw_join(core, wait, NULL);
+	raw_spin_unlock(&core->lock);
+	if (unlikely(ret)) {
+		fw_count(core, full);
+		return FW_EXPIRED;
+	}
+	if (!wait->handed_off && core->dispatcher)
+		fw_dispatcher_wake(core); /* (E2) */
+	return FW_BLOCK;
+}
+
+/*
+ * On one core from the spin to the place in its set: who stops to scan says so,
+ * then sees to it that the timer is armed, be it by joining.
+ */
+static noinline int fw_spin(struct fw_wait *wait)
+{
 	struct fw_core *core;
 	int ret;
 
 	preempt_disable();
 	core = this_cpu_ptr(&fw_cores);
-	raw_spin_lock(&core->lock);
-	ret = fw_pollset_add(core, w); /* (E1) */
-	if (!ret) {
-		core->elect = !wait->handed_off && !core->dispatcher_asleep;
-		fw_backstop_arm(core);
+	ret = fw_spin_on(core, wait);
+	if (core->stats->scanner) {
+		if (ret >= 0)
+			fw_count(core, spun);
+		WRITE_ONCE(core->stats->scanner, FASTWAKE_SCANNER_NONE);
 	}
-	raw_spin_unlock(&core->lock);
-	if (ret)
-		fw_count(core, full);
-	else if (!wait->handed_off && core->dispatcher)
-		fw_dispatcher_wake(core); /* (E2) */
-	WRITE_ONCE(*w->where, core->cpu + 1);
+	if (ret == FW_BLOCK)
+		ret = fw_block(core, wait);
+	if (ret != FW_BLOCK)
+		fw_backstop_take_over(core);
 	preempt_enable();
-	return ret ? FW_EXPIRED : 0;
+	return ret;
 }
 
 /* Without scanner the waiter has a timer of its own. */
-static void fw_sleep_on_core(const struct fw_waiter *w)
+static noinline bool fw_sleep_unscanned(const struct fw_waiter *w)
 {
 	ktime_t expires = ns_to_ktime(w->expires_ns);
 
-	if (likely(w->core->scanned))
-		schedule();
-	else
-		schedule_hrtimeout_range(&expires, 0, HRTIMER_MODE_ABS);
+	if (ktime_get_ns() >= w->expires_ns)
+		return false;
+	schedule_hrtimeout_range(&expires, 0, HRTIMER_MODE_ABS);
+	return true;
 }
 
-static bool fw_expired_unscanned(const struct fw_waiter *w)
+/* False if the time is over: elsewhere, scanners find that out. */
+static __always_inline bool fw_sleep_on_core(const struct fw_waiter *w)
 {
-	return unlikely(!w->core->scanned) && ktime_get_ns() >= w->expires_ns;
+	if (unlikely(!w->core->scanned))
+		return fw_sleep_unscanned(w);
+	schedule();
+	return true;
 }
 
 static int fw_sleep(struct fw_wait *wait)
@@ -349,12 +574,13 @@ static int fw_sleep(struct fw_wait *wait)
 			return ret; /* taken out by the one who woke us */
 		}
 		ret = fw_look(w); /* (A3), (W3) */
-		if (ret == FW_PENDING && fw_expired_unscanned(w))
-			ret = FW_EXPIRED;
 		if (ret != FW_PENDING)
 			break;
 		wait->slept = true;
-		fw_sleep_on_core(w);
+		if (!fw_sleep_on_core(w)) {
+			ret = FW_EXPIRED;
+			break;
+		}
 	}
 	__set_current_state(TASK_RUNNING);
 	fw_pollset_leave(w);
@@ -365,7 +591,7 @@ static int fw_sleep(struct fw_wait *wait)
  * FASTWAKE_WAIT_SLEEP: until something wakes it.  With neither scanner nor poll set,
  * what wakes it are an event that was asked for, WAKE, a signal, and its own timer.
  */
-static int fw_sleep_alone(struct fw_wait *wait)
+static noinline int fw_sleep_alone(struct fw_wait *wait)
 {
 	struct fw_waiter *w = wait->waiter;
 	ktime_t expires = ns_to_ktime(w->expires_ns);
@@ -391,31 +617,47 @@ static int fw_sleep_alone(struct fw_wait *wait)
 	return ret;
 }
 
-static int fw_spin_or_sleep(struct fw_wait *wait)
+/* Taken out by a SWITCH: it stored before, so a look now sees what it stored. */
+static int fw_woken(struct fw_waiter *w)
+{
+	int ret = fw_own(w);
+
+	return ret == FW_PENDING ? (int)(w->nr + w->nr_links) : ret;
+}
+
+static __always_inline int fw_spin_or_sleep(struct fw_wait *wait)
 {
 	int ret;
 
-	do {
-		ret = fw_spin(wait);
-		if (ret != FW_BLOCK)
-			break;
-		ret = fw_block(wait);
-		if (!ret)
-			ret = fw_sleep(wait);
-		wait->handed_off = false;
-	} while (ret == FW_AGAIN);
-	return ret;
+	for (;;) {
+		if (!wait->joined) {
+			ret = fw_spin(wait);
+			if (ret != FW_BLOCK)
+				return ret;
+		}
+		ret = fw_sleep(wait);
+		if (likely(ret != FW_AGAIN))
+			return ret == FW_WOKEN ? fw_woken(wait->waiter) : ret;
+		ret = fw_look(wait->waiter);
+		if (ret != FW_PENDING)
+			return ret;
+		wait->handed_off = wait->joined = false;
+	}
 }
 
 /* ---- the call ---- */
 
+/* The last step is (W3) of who is announced too late to be told of an UNPIN. */
 static void fw_announce(struct fw_waiter *w, bool asleep)
 {
 	atomic_set(&w->event, 0);
+	w->expires_ns = 0;
 	WRITE_ONCE(*w->where,
 		   asleep ? FASTWAKE_UNSCANNED : raw_smp_processor_id() + 1);
 	WRITE_ONCE(w->waiting, true); /* (A1), (W2) */
 	smp_mb();		      /* (A2) pairs with fw_wake_waiter() */
+	if (unlikely(fw_stale(w)))
+		atomic_or(FW_EVENT_REGION, &w->event);
 }
 
 static void fw_withdraw(struct fw_waiter *w)
@@ -425,23 +667,59 @@ static void fw_withdraw(struct fw_waiter *w)
 	smp_mb(); /* (A5) pairs with fw_wake_waiter() */
 }
 
-/* SWITCH: wake the other first. */
+/* It is going to sleep in the poll set whatever it finds. */
+static __always_inline bool fw_will_join(const struct fw_wait *wait)
+{
+	return !wait->asleep && wait->budget_ns && !wait->waiter->nr_links;
+}
+
+/*
+ * If the other sleeps on this core, take its place: its leaving and our joining
+ * take one hold of the lock.  True if so.  Should it find another core,
+ * the dispatcher scans this one.
+ */
+static bool fw_take_place(struct fw_core *core, struct fw_wait *wait,
+			  struct fw_waiter *other)
+{
+	if (READ_ONCE(other->queued) != core || !fw_will_join(wait))
+		return false;
+	raw_spin_lock(&core->lock);
+	if (READ_ONCE(other->queued) != core) {
+		raw_spin_unlock(&core->lock);
+		return false;
+	}
+	wait->handed_off = true;
+	wait->joined = !fw_join(core, wait, other);
+	raw_spin_unlock(&core->lock);
+	fw_will_yield();
+	wake_up_process(other->task);
+	if (unlikely(single_task_running()) && core->dispatcher)
+		fw_dispatcher_wake(core);
+	return true;
+}
+
+/* SWITCH: wake the other first.  Preemption off is an RCU section, too. */
 static int fw_switch_to(struct fw_domain *d, struct fw_wait *wait, u32 id)
 {
 	struct fw_waiter *other;
-	int ret = -ENOENT;
+	struct fw_core *core;
+	int ret = 0;
 
-	rcu_read_lock();
+	preempt_disable();
+	core = this_cpu_ptr(&fw_cores);
 	other = fw_waiter_find(d, id);
-	if (other)
-		ret = fw_wake_waiter(other, FW_EVENT_WOKEN) ? 0 : -ESRCH;
-	rcu_read_unlock();
-	if (ret)
-		return ret;
-	fw_count(raw_cpu_ptr(&fw_cores), switches);
-	trace_switch(wait->waiter->id, id);
-	wait->handed_off = true;
-	return 0;
+	if (unlikely(!other))
+		ret = -ENOENT;
+	else if (!fw_take_place(core, wait, other) &&
+		 !fw_wake_waiter(other, FW_EVENT_WOKEN))
+		ret = -ESRCH;
+	if (likely(!ret)) {
+		fw_count(core, switches);
+		trace_switch(wait->waiter->id, id);
+		wait->handed_off = true;
+	}
+	preempt_enable();
+	return ret;
 }
 
 static int fw_park_or_timeout(const struct fw_wait *wait)
@@ -477,49 +755,45 @@ static void fw_trace_outcome(struct fw_wait *wait, int ret)
 	w->woken_ns = 0;
 }
 
-/* When the wait is over at the latest; U64_MAX for never. */
-static u64 fw_expiry(const struct fw_wait *wait, u64 now_ns)
+static __always_inline int fw_before_waiting(struct fw_wait *wait)
 {
-	u64 budget_ns = wait->budget_ns, end_ns;
+	struct fw_waiter *w = wait->waiter;
+	int ret = fw_look(w);
 
-	if (!wait->asleep)
-		budget_ns =
-			min(budget_ns, 1000ull * READ_ONCE(fw_budget_max_us));
-	if (check_add_overflow(now_ns, budget_ns, &end_ns))
-		end_ns = U64_MAX;
-	return wait->deadline_ns ? min(end_ns, wait->deadline_ns) : end_ns;
+	if (ret != FW_PENDING) {
+		fw_count(raw_cpu_ptr(&fw_cores), immediate);
+		return ret;
+	}
+	if (unlikely(w->nr_links)) {
+		ret = fw_links_arm(w);
+		if (ret != FW_PENDING)
+			return ret;
+	}
+	if (!wait->budget_ns || ((wait->deadline_ns || wait->asleep) &&
+				 fw_over(wait, ktime_get_ns())))
+		return FW_EXPIRED;
+	return FW_PENDING;
 }
 
 /* Announced; the caller withdraws. */
 static int fw_wait_announced(struct fw_domain *d, struct fw_wait *wait,
 			     u32 other)
 {
-	struct fw_waiter *w = wait->waiter;
-	u64 now_ns;
 	int ret;
 
 	if (other != FASTWAKE_WAITER_NONE) {
 		ret = fw_switch_to(d, wait, other);
-		if (ret)
+		if (unlikely(ret))
 			return ret;
 	}
-	ret = fw_look(w);
-	if (ret != FW_PENDING) {
-		fw_count(raw_cpu_ptr(&fw_cores), immediate);
-		return ret;
-	}
-	if (fw_stale(w)) /* (W3) of who was announced too late for the event */
-		return -ESTALE;
-	if (w->nr_links) {
-		ret = fw_links_arm(w);
+	if (!wait->joined) {
+		ret = fw_before_waiting(wait);
 		if (ret != FW_PENDING)
 			return ret;
 	}
-	now_ns = ktime_get_ns();
-	w->expires_ns = fw_expiry(wait, now_ns);
-	if (now_ns >= w->expires_ns)
-		return FW_EXPIRED;
-	return wait->asleep ? fw_sleep_alone(wait) : fw_spin_or_sleep(wait);
+	if (unlikely(wait->asleep))
+		return fw_sleep_alone(wait);
+	return fw_spin_or_sleep(wait);
 }
 
 static long fw_wait_with_watches(struct fw_domain *d, struct fw_wait *wait,
@@ -542,7 +816,7 @@ static long fw_wait_with_watches(struct fw_domain *d, struct fw_wait *wait,
 		else if (atomic_read(&w->event) & FW_EVENT_WOKEN)
 			ret = w->nr + w->nr_links;
 	}
-	if (w->nr_links)
+	if (unlikely(w->nr_links))
 		ret = fw_links_leave(w, ret);
 	fw_count_outcome(wait, ret);
 	fw_trace_outcome(wait, ret);
@@ -557,38 +831,40 @@ static void fw_tell_core(const struct fw_waiter *w, long result,
 		put_user((u32)w->event_cpu + 1, &user->out_core);
 }
 
+static_assert(sizeof(struct fastwake_ioc_watch) == 4 * sizeof(u64));
+static_assert(sizeof(struct fastwake_ioc_wait) % sizeof(u64) == 0);
+
 /*
  * Nobody else gets at the waiter's own fields: it is bound to this thread, which
  * is here, and it stays in the table as long as the thread is.
  */
 long fw_wait(struct fw_domain *d, void __user *user, bool to_other)
 {
-	struct fastwake_ioc_wait arg;
-	struct fw_wait wait = {};
+	struct fastwake_ioc_wait arg fw_uninitialized;
+	struct fw_wait wait;
 	struct fw_waiter *w;
 	long ret;
 
 	ret = fw_wait_copy(&arg, user, to_other);
+	if (!ret)
+		ret = fw_own_waiter(d, arg.waiter, &w);
+	if (!ret)
+		ret = fw_watches_copy(w, &arg);
 	if (ret)
 		return ret;
-	rcu_read_lock();
-	w = fw_waiter_find(d, arg.waiter);
-	if (!w)
-		ret = -ENOENT;
-	else if (w->task != current)
-		ret = -EPERM;
-	rcu_read_unlock();
-	if (ret)
+	fw_rcu_lock();
+	ret = fw_watches_get(d, w, arg.nr_watches);
+	fw_rcu_unlock();
+	if (ret) {
+		fw_watches_put(w);
 		return ret;
-	ret = fw_watches_get(d, w, &arg);
-	if (ret)
-		return ret;
-	wait.waiter = w;
-	wait.deadline_ns = arg.deadline_ns;
-	wait.budget_ns = arg.budget_ns;
-	wait.asleep = arg.flags & FASTWAKE_WAIT_SLEEP;
+	}
+	wait = (struct fw_wait){ .waiter = w,
+				 .deadline_ns = arg.deadline_ns,
+				 .budget_ns = arg.budget_ns,
+				 .asleep = arg.flags & FASTWAKE_WAIT_SLEEP };
 	ret = fw_wait_with_watches(d, &wait, arg.wake);
-	if (arg.flags & FASTWAKE_WAIT_CORE)
+	if (unlikely(arg.flags & FASTWAKE_WAIT_CORE))
 		fw_tell_core(w, ret, user);
 	fw_watches_put(w);
 	return ret;

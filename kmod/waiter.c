@@ -44,9 +44,9 @@ static void fw_unregister_if(struct fw_domain *d, const struct task_struct *own)
 	u32 id;
 
 	mutex_lock(&d->lock);
-	fw_table_for_each(&d->waiters, id, w)
-		if (w->task == own || fw_waiter_exiting(w))
-			fw_waiter_remove(d, w);
+	fw_table_for_each(&d->waiters, id,
+			  w) if (w->task == own || fw_waiter_exiting(w))
+		fw_waiter_remove(d, w);
 	mutex_unlock(&d->lock);
 }
 
@@ -62,8 +62,7 @@ void fw_unregister_all(struct fw_domain *d)
 	u32 id;
 
 	mutex_lock(&d->lock);
-	fw_table_for_each(&d->waiters, id, w)
-		fw_waiter_remove(d, w);
+	fw_table_for_each(&d->waiters, id, w) fw_waiter_remove(d, w);
 	mutex_unlock(&d->lock);
 }
 
@@ -74,7 +73,6 @@ static struct fw_waiter *fw_waiter_alloc(void)
 	if (!w)
 		return NULL;
 	w->task = get_task_struct(current);
-	INIT_LIST_HEAD(&w->link);
 	return w;
 }
 
@@ -117,9 +115,9 @@ static int fw_waiter_insert(struct fw_domain *d, struct fw_waiter *w, u32 id)
 	mutex_lock(&d->lock);
 	ret = fw_table_reserve(&d->waiters);
 	if (!ret)
-		ret = id == FASTWAKE_WAITER_NONE ?
-			      fw_waiter_insert_anywhere(d, w) :
-			      fw_waiter_insert_at(d, w, id);
+		ret = id == FASTWAKE_WAITER_NONE
+			      ? fw_waiter_insert_anywhere(d, w)
+			      : fw_waiter_insert_at(d, w, id);
 	mutex_unlock(&d->lock);
 	return ret;
 }
@@ -162,12 +160,6 @@ int fw_unregister(struct fw_domain *d, u32 id)
 	return ret;
 }
 
-/* Under RCU, or if it is the caller's own. */
-struct fw_waiter *fw_waiter_find(struct fw_domain *d, u32 id)
-{
-	return fw_table_load(&d->waiters, id);
-}
-
 /*
  * Tell a waiter, if it is announced; returns whether.  Barriers: README.md,
  * "announce and wake".  In any context; under RCU.
@@ -188,8 +180,7 @@ void fw_wake_all(struct fw_domain *d, int event)
 	u32 id;
 
 	rcu_read_lock();
-	fw_table_for_each(&d->waiters, id, w)
-		fw_wake_waiter(w, event);
+	fw_table_for_each(&d->waiters, id, w) fw_wake_waiter(w, event);
 	rcu_read_unlock();
 }
 
