@@ -83,6 +83,7 @@ fsync = ${\ ($opts{durable} ? 'on' : 'off')}
 log_line_prefix = '%m [%p] %b '
 log_checkpoints = off
 max_wal_size = 256MB
+wal_keep_size = 64MB
 wal_retrieve_retry_interval = 200ms
 END
 	$self->append_conf('postgresql.conf',
@@ -120,7 +121,7 @@ sub append_conf
 }
 
 # A new cluster.  All are copies of the same one, so that any can be the standby of
-# any other without a backup.
+# any other without a backup (wal_keep_size: what it starts with is kept).
 sub create
 {
 	my ($self) = @_;
