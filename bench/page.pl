@@ -128,12 +128,15 @@ my @paths =
   qw(poll event fastwake-dispatch fastwake-interrupt fastwake-adaptive);
 my @configs = qw(local stock rsockets shm shm-module rdma rdma-module);
 
-# table HEADS ROW...: the first column is text
+my %is_text = map { $_ => 1 } 'case', 'path', 'stage', 'commit level',
+  'replication', 'replication, 1 client, `on`';
+
+# table HEADS ROW...
 sub table
 {
 	my ($heads, @rows) = @_;
-	my $text = '| ' . join(' | ', @$heads) . " |\n|:--"
-	  . '|--:' x $#$heads . "|\n";
+	my $text = '| ' . join(' | ', @$heads) . " |\n"
+	  . join('', map { $is_text{$_} ? '|:--' : '|--:' } @$heads) . "|\n";
 	$text .= '| ' . join(' | ', map { defined $_ ? $_ : '' } @$_) . " |\n"
 	  for @rows;
 	return $text;
@@ -214,15 +217,29 @@ sub competitor_table
 		  rows('waits', case => 'competitor'));
 }
 
+# fastwake bench verbs
+sub interrupt_table
+{
+	my %what = (
+		fastwake => '**fastwake**, interrupt',
+		channel  => 'channel',
+		poll     => 'channel, polled first');
+	my $ours = row('waits', case => 'verbs', path => 'fastwake');
+	return table([ 'path', 'p50 us', 'p99 us', 'max us', 'fastwake / this' ],
+		map { [ $what{ $_->{path} } || $_->{path}, us($_), us($_, 'p99_us'),
+				us($_, 'max_us'), ratio($ours, $_) ] }
+		  rows('waits', case => 'verbs'));
+}
+
 sub sizes_table
 {
-	my @known = known_paths('verbs');
+	my @known = known_paths('pingpong');
 	my @ours  = grep { /^fastwake/ } @known;
 	my @rows;
 	for my $bytes (sizes())
 	{
 		my %at =
-		  map { $_ => row('waits', case => 'verbs', path => $_,
+		  map { $_ => row('waits', case => 'pingpong', path => $_,
 				bytes => $bytes, interval_us => 0) } @known;
 		push @rows,
 		  [
@@ -242,7 +259,7 @@ sub sizes_table
 
 sub sizes
 {
-	return numbers(map { $_->{bytes} } rows('waits', case => 'verbs', interval_us => 0));
+	return numbers(map { $_->{bytes} } rows('waits', case => 'pingpong', interval_us => 0));
 }
 
 sub perftest_line
@@ -256,19 +273,19 @@ sub perftest_line
 sub intervals
 {
 	return numbers(grep { $_ > 0 }
-		  map { $_->{interval_us} } rows('waits', case => 'verbs'));
+		  map { $_->{interval_us} } rows('waits', case => 'pingpong'));
 }
 
 sub rate_table
 {
-	my @known = known_paths('verbs');
+	my @known = known_paths('pingpong');
 	my @rows;
 	for my $interval (intervals())
 	{
 		my @cells;
 		for my $path (@known)
 		{
-			my $row = row('waits', case => 'verbs', path => $path,
+			my $row = row('waits', case => 'pingpong', path => $path,
 				interval_us => $interval);
 			push @cells, us($row),
 			  $row && defined $row->{busy}
@@ -372,7 +389,16 @@ sub commits_table
 			'p50 ms', 'p99 ms', 'p99.9 ms', 'p50 / best peer',
 			'gap closed', '1000 instructions', 'switches', 'signals',
 			'system calls'
-		], map { commit_row($_, $file) } @rows);
+		], map { commit_row($_, $file) } @rows)
+	  . failures($file);
+}
+
+# What the demo's report says of peers that did not run to the end.
+sub failures
+{
+	my ($file) = @_;
+	my @notes = grep { / failed: / } @{ $results{$file}{notes} || [] };
+	return join '', map { "\n- $_\n" } @notes;
 }
 
 # (TCP - ours) / (TCP - local), of the mean at one client.
@@ -404,6 +430,7 @@ my %section = (
 	waits      => [ 'waits',    \&waits_table ],
 	threads    => [ 'waits',    \&threads_table ],
 	competitor => [ 'waits',    \&competitor_table ],
+	interrupt  => [ 'waits',    \&interrupt_table ],
 	sizes      => [ 'waits',    \&sizes_table ],
 	rate       => [ 'waits',    \&rate_table ],
 	stages     => [ 'stages',   \&stages_table ],
@@ -504,8 +531,8 @@ sub plot_sizes
 				map { [ $_->{bytes}, $_->{p50_us} ] }
 				  sort { $a->{bytes} <=> $b->{bytes} }
 				  grep { $_->{p50_us} }
-				  rows('waits', case => 'verbs', path => $path, interval_us => 0) ]
-		} known_paths('verbs'));
+				  rows('waits', case => 'pingpong', path => $path, interval_us => 0) ]
+		} known_paths('pingpong'));
 }
 
 sub plot_threads
@@ -533,8 +560,8 @@ sub plot_rate
 				map { [ $_->{p50_us}, 100 * $_->{busy} ] }
 				  sort { $a->{interval_us} <=> $b->{interval_us} }
 				  grep { $_->{interval_us} > 0 && defined $_->{busy} }
-				  rows('waits', case => 'verbs', path => $path) ]
-		} known_paths('verbs'));
+				  rows('waits', case => 'pingpong', path => $path) ]
+		} known_paths('pingpong'));
 }
 
 sub plot_commits

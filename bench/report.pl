@@ -498,7 +498,18 @@ sub notes
 	push @notes, 'Gap closed: of the difference in tps between stock TCP and'
 	  . ' local commits.'
 	  if grep { defined $_->{gap_closed} } @$cells;
+	push @notes, failures();
 	return @notes;
+}
+
+# Peers that did not run to the end: the last lines of what they said.
+sub failures
+{
+	return map {
+		my ($config) = m{([^/]+)\.failed$};
+		my @lines = grep { /\S/ } split /\n/, slurp($_);
+		"$config failed: " . join('; ', grep { defined } @lines[ -3 .. -1 ]);
+	} glob "$opt{raw}/*.failed";
 }
 
 sub machine

@@ -27,7 +27,9 @@ my @rules = (
 	[ 'return',    'user:arm',                  'arming' ],
 	[ 'arming',    'user:take_one',             'look' ],
 	[ 'return',    'user:take_one',             'look' ],
-	[ 'sender',    'user:take_one',             'look' ]);
+	[ 'sender',    'user:take_one',             'look' ],
+	# Polling: the sender has looked in vain, and gives way.
+	[ 'look',      '__schedule',                'scheduler' ]);
 my %next;
 $next{ $_->[0] }{ $_->[1] } = $_->[2] for @rules;
 
@@ -91,11 +93,17 @@ sub segments
 }
 
 my @segments = segments($ARGV[0]);
-my @labels = map { /"path": "([^"]+)"/ ? $1 : () } <STDIN>;
+my @lines = grep { /"path"/ } <STDIN>;
+my @labels = map { /"path": "([^"]+)"/ ? $1 : () } @lines;
 die "stages_of.pl: " . @segments . " runs traced, " . @labels . " were made\n"
   if @segments != @labels || !@labels;
 for my $i (0 .. $#labels)
 {
+	if ($lines[$i] =~ /"failed": "([^"]+)"/)
+	{
+		warn "stages_of.pl: $labels[$i] failed: $1\n";
+		next;
+	}
 	my @chains = chains($segments[$i]);
 	@chains = grep { $_->{ns}{'wake-up'} } @chains if $labels[$i] eq 'event';
 	splice @chains, 0, @chains / 10;

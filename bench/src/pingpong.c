@@ -350,7 +350,7 @@ static void measure(int in, int out, uint64_t interval, struct figures *figures)
 static void print(struct figures *figures, const char *label, uint64_t interval,
 		  double busy)
 {
-	figures_print_open(figures, "verbs", label);
+	figures_print_open(figures, "pingpong", label);
 	printf(", \"bytes\": %u, \"interval_us\": %llu, \"busy\": %.4f}\n",
 	       size, (unsigned long long)(interval / 1000), busy);
 }
