@@ -350,7 +350,7 @@ sub commit_row
 		$row->{level},
 		$row->{clients},
 		$label{ $row->{config} },
-		decimals('%.0f', $row->{tps}),
+		decimals('%.0f', $row->{tps}) . ($row->{with_warming_up} ? ' (w)' : ''),
 		ms($row->{p50_us}),
 		ms($row->{p99_us}),
 		ms($row->{p999_us}),
@@ -371,6 +371,7 @@ sub gap_closed
 	my $local = row($file, config => 'local', level => 'local',
 		clients => $row->{clients});
 	return '' if !$peer || !$local || $local->{tps} <= $peer->{tps};
+	return '' if grep { $_->{with_warming_up} } $row, $peer, $local;
 	return sprintf '%.0f %%',
 	  100 * ($row->{tps} - $peer->{tps}) / ($local->{tps} - $peer->{tps});
 }
@@ -398,6 +399,9 @@ sub failures
 {
 	my ($file) = @_;
 	my @notes = grep { / failed: / } @{ $results{$file}{notes} || [] };
+	push @notes, '(w): some clients were done before others had warmed up, so that'
+	  . ' tps has that in it; not to be compared.'
+	  if grep { $_->{with_warming_up} } rows($file);
 	return join '', map { "\n- $_\n" } @notes;
 }
 

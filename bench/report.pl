@@ -151,6 +151,7 @@ sub read_timing
 		push @latencies, map { $_->[2] } grep { warmed_up($_) } @$rows;
 		push @{ $cell->{round_us} }, middle_mean($rows);
 		my $rate = steady_rate($rows);
+		$cell->{with_warming_up} = 1 if !defined $rate;
 		push @rates, defined $rate ? $rate : pgbench_rate($round);
 	}
 	@latencies = sort { $a <=> $b } @latencies;
