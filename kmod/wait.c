@@ -249,7 +249,8 @@ static __always_inline int fw_wait_copy(struct fastwake_ioc_wait *arg,
 		if (ret)
 			return ret;
 	}
-	if ((arg->flags & ~(FASTWAKE_WAIT_SLEEP | FASTWAKE_WAIT_CORE)) ||
+	if ((arg->flags & ~(FASTWAKE_WAIT_SLEEP | FASTWAKE_WAIT_RESTART |
+			    FASTWAKE_WAIT_CORE)) ||
 	    arg->out_core)
 		return -EOPNOTSUPP;
 	if (to_other ? arg->wake == arg->waiter
@@ -867,5 +868,7 @@ long fw_wait(struct fw_domain *d, void __user *user, bool to_other)
 	if (unlikely(arg.flags & FASTWAKE_WAIT_CORE))
 		fw_tell_core(w, ret, user);
 	fw_watches_put(w);
+	if (ret == -ERESTARTNOHAND && arg.flags & FASTWAKE_WAIT_RESTART)
+		ret = -ERESTARTSYS;
 	return ret;
 }

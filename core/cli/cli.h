@@ -16,6 +16,7 @@
 #define CLI_USAGE 2
 
 /* Each gets the arguments from its own name on. */
+int cli_run(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int cli_top(int argc, char **argv);

@@ -19,6 +19,9 @@ struct command {
 };
 
 static const struct command commands[] = {
+	{ "run", cli_run,
+	  "[--mode MODE] [--cores LIST] [--stats FILE] [--] COMMAND...",
+	  "a verbs program, whose waits are on memory" },
 	{ "status", cli_status, "[--json]",
 	  "what there is: module, RDMA devices, cores" },
 	{ "top", cli_top, "[-d SECONDS] [-n COUNT]",

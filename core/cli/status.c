@@ -25,6 +25,7 @@ static const struct {
 	{ FASTWAKE_FEATURE_BACKSTOP, "backstop" },
 	{ FASTWAKE_FEATURE_CQ, "completion_queues" },
 	{ FASTWAKE_FEATURE_TEST_EVENT, "test_events" },
+	{ FASTWAKE_FEATURE_RESTART, "restart" },
 };
 
 #define FEATURES (sizeof(features) / sizeof(*features))

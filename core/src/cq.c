@@ -66,15 +66,6 @@ static const struct fw_mapping *added(const struct mappings *before,
 	return found;
 }
 
-/* Names of devices can be changed; only rxe shows its netdev as "parent". */
-static bool rxe_device(struct ibv_device *device)
-{
-	char path[IBV_SYSFS_PATH_MAX + 16];
-
-	snprintf(path, sizeof(path), "%s/parent", device->ibdev_path);
-	return access(path, F_OK) == 0;
-}
-
 /* Of the device's driver in the kernel; "" if it shows none. */
 static const char *driver_name(struct ibv_device *device,
 			       char link[IBV_SYSFS_PATH_MAX])
@@ -97,7 +88,7 @@ const char *fw_cq_adapter(struct ibv_device *device, char *reason)
 	char link[IBV_SYSFS_PATH_MAX];
 	const char *driver;
 
-	if (rxe_device(device))
+	if (fw_rxe_device(device))
 		return "rxe";
 	if (fw_mlx5_device(device))
 		return "mlx5";
@@ -171,7 +162,7 @@ struct ibv_cq *fw_cq_create(struct fw_cq *cq, struct ibv_context *verbs,
 	struct ibv_cq *created;
 
 	*cq = (struct fw_cq){ .adapter = NULL };
-	if (rxe_device(verbs->device))
+	if (fw_rxe_device(verbs->device))
 		return create_rxe(cq, verbs, depth, channel);
 	created =
 		ibv_create_cq(verbs, depth, NULL, channel, vector_here(verbs));

@@ -61,6 +61,7 @@ bool fw_cq_watch(const struct fw_cq *cq, struct fastwake_watch *watch);
  */
 const char *fw_cq_adapter(struct ibv_device *device, char *reason);
 
+bool fw_rxe_device(struct ibv_device *device);
 /* Fill in CQ from its MAPPING in the manner of rxe; false if it is not. */
 bool fw_cq_adapt_rxe(struct fw_cq *cq, const struct fw_mapping *mapping,
 		     unsigned int entries);

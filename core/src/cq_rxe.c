@@ -6,6 +6,8 @@
  * that it shares with the process: struct rxe_queue_buf of rdma_user_rxe.h.
  */
 #include <rdma/rdma_user_rxe.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #include "cq.h"
 #include "internal.h"
@@ -27,6 +29,15 @@ static bool rxe_watch(const struct fw_cq *cq, struct fastwake_watch *watch)
 		.condition = FASTWAKE_NE | FASTWAKE_SILENT
 	};
 	return true;
+}
+
+/* Names of devices can be changed; only rxe shows its netdev as "parent". */
+bool fw_rxe_device(struct ibv_device *device)
+{
+	char path[IBV_SYSFS_PATH_MAX + 16];
+
+	snprintf(path, sizeof(path), "%s/parent", device->ibdev_path);
+	return access(path, F_OK) == 0;
 }
 
 static const struct fw_cq_adapter rxe_adapter = { "rxe", rxe_watch };

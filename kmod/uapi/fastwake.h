@@ -94,6 +94,7 @@
 #define FASTWAKE_FEATURE_DISPATCHER (1ull << 1) /* idle cores have a scanner */
 #define FASTWAKE_FEATURE_BACKSTOP   (1ull << 2) /* busy cores have one */
 #define FASTWAKE_FEATURE_CQ	    (1ull << 3) /* knows ATTACH_CQ, WAIT_SLEEP */
+#define FASTWAKE_FEATURE_RESTART    (1ull << 4) /* knows FASTWAKE_WAIT_RESTART */
 
 /**
  * struct fastwake_ioc_query - FASTWAKE_IOC_QUERY: what the module is
@@ -258,8 +259,9 @@ struct fastwake_ioc_watch {
 #define FASTWAKE_IOC_WATCHES_MAX 8
 
 /* In fastwake_ioc_wait.flags. */
-#define FASTWAKE_WAIT_SLEEP 1
-#define FASTWAKE_WAIT_CORE  4
+#define FASTWAKE_WAIT_SLEEP   1
+#define FASTWAKE_WAIT_RESTART 2
+#define FASTWAKE_WAIT_CORE    4
 
 /* In fastwake_ioc_wait.budget_ns with FASTWAKE_WAIT_SLEEP: no end. */
 #define FASTWAKE_BUDGET_NONE (~0ull)
@@ -267,7 +269,7 @@ struct fastwake_ioc_watch {
 /**
  * struct fastwake_ioc_wait - FASTWAKE_IOC_WAIT and FASTWAKE_IOC_SWITCH
  * @size: sizeof(struct fastwake_ioc_wait)
- * @flags: set of FASTWAKE_WAIT_SLEEP, FASTWAKE_WAIT_CORE
+ * @flags: set of FASTWAKE_WAIT_SLEEP, FASTWAKE_WAIT_RESTART, FASTWAKE_WAIT_CORE
  * @waiter: number of a waiter of the calling thread
  * @nr_watches: 0 to FASTWAKE_IOC_WATCHES_MAX; with 0 only WAKE, a signal or time
  *	ends the wait
@@ -284,6 +286,9 @@ struct fastwake_ioc_watch {
  * SWITCH first wakes the waiter @wake, whose word the caller has stored; if that
  * one is not in WAIT, it fails with ESRCH and does not wait (use the ordinary
  * notification for the other, then WAIT).
+ *
+ * FASTWAKE_WAIT_RESTART: a signal handler that was installed with SA_RESTART does
+ * not end the wait, as with read(): the call begins anew, with a new budget.
  *
  * FASTWAKE_WAIT_SLEEP is for interrupts: words are looked at when the wait begins,
  * whenever something wakes it, and when it ends, but by no scanner meanwhile; it

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: PostgreSQL
+/*
+ * multi.c - waits for several descriptors, some of them completion channels:
+ * what poll(), select() and epoll_wait() have in common.
+ *
+ * A channel is readable if it has a synthetic event, or if its file is.  First
+ * memory is looked at for a while; then all that was kept back is armed, and the
+ * real call waits, with each channel counted as parked: the proof in notify.c
+ * holds, with the real call for the sleep.
+ */
+#include <errno.h>
+
+#include "verbs.h"
+
+static unsigned int place(const struct fv_multi *multi,
+			  const struct fv_channel *channel)
+{
+	unsigned int i = 0;
+
+	while (i < multi->n && multi->channel[i] != channel)
+		i++;
+	return i;
+}
+
+void fv_multi_add(struct fv_multi *multi, struct fv_channel *channel)
+{
+	if (place(multi, channel) == multi->n && multi->n < multi->room)
+		multi->channel[multi->n++] = channel;
+}
+
+bool fv_multi_readable(const struct fv_multi *multi,
+		       const struct fv_channel *channel)
+{
+	unsigned int i = place(multi, channel);
+
+	return i < multi->n && multi->readable[i];
+}
+
+uint64_t fv_deadline_in(uint64_t ns)
+{
+	return ns == 0 ? 0 : fastwake_now() + ns;
+}
+
+uint64_t fv_multi_left(const struct fv_multi *multi)
+{
+	uint64_t now_ns;
+
+	if (multi->deadline_ns == 0 || multi->deadline_ns == UINT64_MAX)
+		return multi->deadline_ns;
+	now_ns = fastwake_now();
+	return now_ns < multi->deadline_ns ? multi->deadline_ns - now_ns : 0;
+}
+
+/* Is there a synthetic event?  *CERTAIN: a real one is there, or on its way. */
+static bool any_readable(struct fv_multi *multi, bool *certain)
+{
+	enum fv_take found;
+	unsigned int i;
+	bool any = false;
+
+	*certain = false;
+	for (i = 0; i < multi->n; i++) {
+		fv_lock(multi->channel[i]);
+		found = fv_look(multi->channel[i]);
+		fv_unlock(multi->channel[i]);
+		multi->readable[i] = found == FV_SYNTHETIC;
+		any = any || multi->readable[i];
+		*certain = *certain || found == FV_REAL;
+	}
+	return any;
+}
+
+/* True if the set has something to look at. */
+static bool begin_to_look(const struct fv_multi *multi, struct fv_set *set)
+{
+	unsigned int i;
+	bool all = true;
+
+	for (i = 0; i < multi->n; i++) {
+		fv_lock(multi->channel[i]);
+		multi->channel[i]->trusted = true;
+		multi->channel[i]->waiting++;
+		all = all && fv_set_add(set, multi->channel[i]);
+		fv_unlock(multi->channel[i]);
+	}
+	return all;
+}
+
+static void end_of_look(const struct fv_multi *multi)
+{
+	unsigned int i;
+
+	for (i = 0; i < multi->n; i++) {
+		fv_lock(multi->channel[i]);
+		multi->channel[i]->waiting--;
+		fv_unlock(multi->channel[i]);
+	}
+}
+
+/* Others' descriptors are not looked at meanwhile: not for long, then. */
+static int look(const struct fv_multi *multi)
+{
+	uint64_t budget_ns = multi->others ? fv_config.poll_ns : fv_budget();
+	uint64_t left_ns = fv_multi_left(multi);
+	struct fv_set set = { .n = 0 };
+	int rc = -ETIME;
+
+	if (left_ns < budget_ns)
+		budget_ns = left_ns;
+	if (begin_to_look(multi, &set))
+		rc = fv_set_wait(&set, budget_ns);
+	end_of_look(multi);
+	return rc;
+}
+
+/* False, and nobody is parked, if something has come meanwhile. */
+static bool park(const struct fv_multi *multi)
+{
+	unsigned int i;
+	bool fired = false;
+
+	for (i = 0; i < multi->n; i++) {
+		fv_lock(multi->channel[i]);
+		fired = fv_arm_all(multi->channel[i]) || fired ||
+			fv_look(multi->channel[i]) == FV_SYNTHETIC;
+		multi->channel[i]->parked++;
+		fv_unlock(multi->channel[i]);
+	}
+	return !fired;
+}
+
+static void unpark(void *argument)
+{
+	const struct fv_multi *multi = argument;
+	unsigned int i;
+
+	for (i = 0; i < multi->n; i++) {
+		fv_lock(multi->channel[i]);
+		multi->channel[i]->parked--;
+		fv_unlock(multi->channel[i]);
+	}
+}
+
+static int with_readable(struct fv_multi *multi)
+{
+	int n = multi->real(multi, true);
+
+	return n < 0 ? n : multi->add(multi, n);
+}
+
+/* The real call waits; threads may be cancelled in it. */
+static int sleep_parked(struct fv_multi *multi)
+{
+	bool parked = park(multi), certain;
+	int n = 0, saved;
+
+	pthread_cleanup_push(unpark, multi);
+	if (parked)
+		n = multi->real(multi, false);
+	saved = errno;
+	pthread_cleanup_pop(1);
+	errno = saved;
+	if (n != 0)
+		return n;
+	return any_readable(multi, &certain) ? with_readable(multi) : 0;
+}
+
+/* 0: there are synthetic events; 1: memory is not to be looked at, or no more. */
+static int look_first(struct fv_multi *multi)
+{
+	bool certain;
+	int rc, n;
+
+	for (;;) {
+		if (any_readable(multi, &certain))
+			return 0;
+		if (certain || !multi->may_wait || multi->deadline_ns == 0)
+			return 1;
+		if (multi->others) {
+			n = multi->real(multi, true);
+			if (n != 0)
+				return n > 0 ? 1 : n;
+		}
+		rc = look(multi);
+		if (rc == -EINTR) {
+			errno = EINTR;
+			return -1;
+		}
+		if (rc != 0 || fv_multi_left(multi) == 0)
+			multi->may_wait = false;
+	}
+}
+
+int fv_multi(struct fv_multi *multi)
+{
+	int rc;
+
+	fv_count(waits);
+	rc = look_first(multi);
+	if (rc < 0)
+		return rc;
+	if (rc == 0) {
+		fv_count(polled);
+		return with_readable(multi);
+	}
+	fv_count(parked);
+	return sleep_parked(multi);
+}

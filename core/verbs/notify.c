@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: PostgreSQL
+/*
+ * notify.c - requests for notification: kept back, or passed on.
+ *
+ * Passing on ("arming") is what the kernel's event needs; on rxe it is a system
+ * call.  Whoever is to sleep where nobody looks at memory arms, then looks
+ * again:
+ *
+ *	here					device
+ *	arms (system call)			publishes the completion
+ *	looks: moved?				armed? makes the event
+ *	sleeps until the event
+ *
+ * If the device found it not armed, it published before, and the look sees that.
+ * If the look sees it, the event may come as well: that one is extra, as it may
+ * be after any ibv_req_notify_cq() that a completion overtakes.
+ *
+ * Who keeps a request back and who begins to sleep exclude one another by the
+ * channel's lock:
+ *
+ *	requester				sleeper
+ *	lock					lock
+ *	nobody is parked: kept back		arms all that was kept back
+ *	unlock					parked += 1
+ *						unlock, sleeps
+ *
+ * The one that comes second finds what the first did.  The same holds for
+ * threads that look at memory (waiting), whose set of words is made under the
+ * lock: a request that comes later rings the channel's bell, which is among them.
+ */
+#include "verbs.h"
+
+void fv_bump(struct fv_channel *channel)
+{
+	if (channel->waiting != 0)
+		__atomic_fetch_add(channel->bell, 1, __ATOMIC_RELEASE);
+}
+
+static int pass_on(struct fv_queue *queue, int solicited_only)
+{
+	fv_count(armed);
+	return queue->context->req_notify_cq(queue->cq, solicited_only);
+}
+
+void fv_arm(struct fv_queue *queue)
+{
+	if (pass_on(queue, 0) == 0)
+		queue->armed = !fv_fired(queue);
+}
+
+bool fv_arm_all(struct fv_channel *channel)
+{
+	struct fv_queue *queue;
+	bool fired = false;
+
+	for (queue = channel->queues; queue != NULL; queue = queue->next) {
+		if (!queue->requested || queue->armed)
+			continue;
+		fv_arm(queue);
+		fired = fired || !queue->armed;
+	}
+	return fired;
+}
+
+/*
+ * The program has asked anew without having fetched the event of the request
+ * before, which is due all the same.
+ */
+static void settle(struct fv_queue *queue)
+{
+	if (queue->armed)
+		queue->channel->queued++;
+	else
+		queue->pending++;
+	queue->requested = queue->armed = false;
+}
+
+static bool may_keep(const struct fv_queue *queue)
+{
+	const struct fv_channel *channel = queue->channel;
+
+	return channel->trusted && channel->parked == 0 && !queue->solicited &&
+	       fv_may_wait(channel);
+}
+
+static int request_armed(struct fv_queue *queue)
+{
+	int rc = pass_on(queue, 0);
+
+	if (rc != 0)
+		return rc;
+	queue->requested = queue->armed =
+		fv_word_snapshot(&queue->word, &queue->seen);
+	fv_bump(queue->channel);
+	return 0;
+}
+
+static int request(struct fv_queue *queue)
+{
+	if (queue->requested) {
+		if (!fv_fired(queue))
+			return 0; /* it stands, and so do its means */
+		settle(queue);
+	}
+	if (!may_keep(queue) || !fv_word_snapshot(&queue->word, &queue->seen))
+		return request_armed(queue);
+	queue->requested = true;
+	queue->deferral++;
+	fv_count(deferred);
+	fv_bump(queue->channel);
+	fv_helper_note();
+	return 0;
+}
+
+/*
+ * Memory does not show whether a completion was solicited: the kernel has to.
+ */
+static int request_solicited(struct fv_queue *queue)
+{
+	int rc = pass_on(queue, 1);
+
+	if (rc == 0)
+		queue->solicited = true;
+	fv_bump(queue->channel);
+	return rc;
+}
+
+/* In place of the provider's, in contexts that are managed. */
+int fv_req_notify_cq(struct ibv_cq *cq, int solicited_only)
+{
+	struct fv_queue *queue = fv_queue_find(cq);
+	int rc;
+
+	if (queue == NULL)
+		return fv_context_find(cq->context)
+			->req_notify_cq(cq, solicited_only);
+	fv_lock(queue->channel);
+	if (FV_UNLIKELY(queue->word.producer == NULL))
+		rc = pass_on(queue, solicited_only);
+	else if (FV_UNLIKELY(solicited_only))
+		rc = request_solicited(queue);
+	else
+		rc = request(queue);
+	fv_unlock(queue->channel);
+	return rc;
+}
