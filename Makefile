@@ -77,7 +77,8 @@ clean-kmod:
 INDENT_FLAGS = -bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 \
 	-l79 -lp -lpl -nip -npro -sac -tpg -ts4 -Upg_fastwake/typedefs.list
 CORE_FILES = $(wildcard core/include/*.h core/src/*.[ch] core/test/*.[ch] \
-	core/cli/*.[ch] core/fuzz/*.[ch] core/verbs/*.[ch] bench/src/*.[ch])
+	core/cli/*.[ch] core/fuzz/*.[ch] core/verbs/*.[ch] \
+	core/verbs/test/*.[ch] bench/src/*.[ch])
 # trace.h is written in the form that the kernel's macros ask for.
 KMOD_FILES = $(filter-out kmod/trace.h kmod/fastwake.mod.c kmod/fastwake_ib.mod.c, \
 	$(wildcard kmod/*.[ch] kmod/uapi/*.h kmod/test/*.[ch]))

@@ -763,7 +763,7 @@ static void signals(void)
 	handled = 0;
 	pthread_create(&thread, NULL, wait_errno, &q);
 	for (i = 0; i < 20; i++) {
-		usleep(i * 100);
+		usleep((useconds_t)i * 100);
 		pthread_kill(thread, SIGUSR1);
 	}
 	usleep(20000);
