@@ -75,9 +75,38 @@ usage() {
 	misuse bench --json handoff nonsense
 	misuse bench -n 99
 	misuse bench -n many
+	misuse run
+	misuse run --mode
+	misuse run --mode fast true
+	misuse run --nonsense true
+	misuse run --cores 1- true
+	misuse run --cores x true
 	"$FASTWAKE" status >/dev/full 2>"$work/err"
 	status=$?
 	is_status 1 "output that cannot be written"
+}
+
+launches() {
+	# A sanitizer's runtime cannot be preloaded into programs without it.
+	if ldd "$(dirname "$FASTWAKE")/libfastwake-verbs.so" | grep -q 'lib[at]san'; then
+		count=$((count + 1))
+		echo "ok $count # SKIP run: built with a sanitizer"
+		return
+	fi
+	run run --mode dispatch --stats "$work/stats" -- \
+		sh -c 'echo "$FASTWAKE_MODE $FASTWAKE_STATS $LD_PRELOAD"; exit 7'
+	is_status 7 "run: the command's status"
+	has out "^dispatch $work/stats /.*/libfastwake-verbs.so\$" "its environment"
+	[ -e "$work/stats" ] && [ ! -s "$work/stats" ]
+	result $? "a program without verbs leaves no statistics"
+	run run --cores 0 sh -c 'taskset -cp $$'
+	has out 'list: 0$' "it runs on the cores asked for"
+	run run "$work/nothing"
+	is_status 127 "run: no such command"
+	run run "$work"
+	is_status 126 "run: it cannot be run"
+	LD_PRELOAD=other.so "$FASTWAKE" run printenv LD_PRELOAD >"$work/out" 2>/dev/null
+	has out 'libfastwake-verbs.so:other.so$' "others' preloads stay"
 }
 
 # What both forms say of a state of the module.
@@ -185,8 +214,9 @@ with_module() {
 	chgrp root /dev/fastwake
 }
 
-commands='status top bench'
+commands='run status top bench'
 usage
+launches
 devices
 if [ -e /dev/fastwake ]; then
 	with_module

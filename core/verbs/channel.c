@@ -5,11 +5,15 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <rdma/ib_user_verbs.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "verbs.h"
+
+/* The longest that a device may take from a completion to its event. */
+#define SOON_MS 2
 
 /* Wake-ups with nothing to show for, before the kernel is asked. */
 #define SPURIOUS_MAX 64
@@ -126,15 +130,36 @@ static int got(struct fv_channel *channel, struct fetch *fetch,
 	return 0;
 }
 
+/* Is there a real event, now or in a moment?  Without the lock. */
+static bool comes_soon(int fd)
+{
+	static int (*next)(struct pollfd *, nfds_t, int);
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	if (FV_UNLIKELY(fw_load(&next) == NULL))
+		*(void **)&next = fv_libc("poll");
+	return next(&p, 1, SOON_MS) == 1;
+}
+
 /*
  * What was kept back has to be armed before a thread sleeps, but not if its event
- * is certain to be in the file: else one armed queue would make the others so,
+ * is about to be in the file: else one armed queue would make the others so,
  * and they it again.  Nobody can take the event away meanwhile without having
- * armed all the rest, for he finds this thread parked.
+ * armed all the rest, for he finds this thread parked.  True: one has fired.
  */
 static bool arm_before_sleep(struct fv_channel *channel)
 {
-	if (channel->parked == 0 && fv_look(channel) == FV_REAL)
+	bool soon;
+
+	if (channel->parked != 0 || channel->nonblock ||
+	    fv_look(channel) != FV_REAL)
+		return fv_arm_all(channel);
+	channel->parked++;
+	fv_unlock(channel);
+	soon = comes_soon(channel->fd);
+	fv_lock(channel);
+	channel->parked--;
+	if (soon && channel->parked == 0)
 		return false;
 	return fv_arm_all(channel);
 }
@@ -220,6 +245,7 @@ static int wait_for_event(struct fv_channel *channel, struct fetch *fetch)
 
 	fv_count(waits);
 	fv_lock(channel);
+	channel->fetched = true;
 	found = fv_take(channel, &queue);
 	if (found == FV_SYNTHETIC) {
 		fv_count(immediate);

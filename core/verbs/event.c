@@ -79,9 +79,17 @@ enum fv_take fv_take(struct fv_channel *channel, struct fv_queue **taken)
 }
 
 /*
- * A real event of a queue on which nothing has come since the request that
- * stands is that of an earlier request: an extra one, or one that was left in
- * the file.  It must not stand for the event that is still to come.
+ * A real event of a queue that is armed takes the arming with it, whichever
+ * completion it is of: the device looks whether it is armed after it has published
+ * the completion, so a completion from before the request may make the event,
+ *
+ *	here					device
+ *						publishes the completion
+ *	request: sees it, arms, nothing moved
+ *						armed: makes the event, disarms
+ *
+ * and nothing would be armed any more if the event was taken for a stray one.  A
+ * request that is kept back stands: the event is that of an earlier one.
  */
 void fv_account(struct fv_channel *channel, const struct ibv_cq *cq)
 {
@@ -91,12 +99,13 @@ void fv_account(struct fv_channel *channel, const struct ibv_cq *cq)
 	if (queue == NULL || queue->channel != channel)
 		return;
 	queue->real++;
-	if (channel->queued != 0)
+	if (queue->queued != 0) {
+		queue->queued--;
 		channel->queued--;
-	if (queue->solicited)
-		queue->solicited = false;
-	else if (!queue->requested)
-		fv_count(extra);
-	if (fv_fired(queue))
+	} else if (queue->armed) {
 		queue->requested = queue->armed = false;
+	} else if (!queue->solicited) {
+		fv_count(extra);
+	}
+	queue->solicited = false;
 }

@@ -42,6 +42,7 @@ static void disown(struct fv_channel *channel)
 	for (queue = channel->queues; queue != NULL; queue = queue->next) {
 		queue->requested = queue->armed = false;
 		queue->pending = 0;
+		queue->synthetic = queue->real = 0;
 		queue->word.region = FV_NO_REGION;
 	}
 }

@@ -174,7 +174,7 @@ static int look_first(struct fv_multi *multi)
 	for (;;) {
 		if (any_readable(multi, &certain))
 			return 0;
-		if (certain || !multi->may_wait || multi->deadline_ns == 0)
+		if (certain || !multi->may_wait)
 			return 1;
 		if (multi->others) {
 			n = multi->real(multi, true);
@@ -193,8 +193,12 @@ static int look_first(struct fv_multi *multi)
 
 int fv_multi(struct fv_multi *multi)
 {
+	bool certain;
 	int rc;
 
+	if (multi->deadline_ns == 0)
+		return any_readable(multi, &certain) ? with_readable(multi)
+						     : multi->real(multi, true);
 	fv_count(waits);
 	rc = look_first(multi);
 	if (rc < 0)

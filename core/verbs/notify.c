@@ -30,6 +30,8 @@
  */
 #include "verbs.h"
 
+#define ARM_TRIES 16
+
 void fv_bump(struct fv_channel *channel)
 {
 	if (channel->waiting != 0)
@@ -66,12 +68,14 @@ bool fv_arm_all(struct fv_channel *channel)
  * The program has asked anew without having fetched the event of the request
  * before, which is due all the same.
  */
-static void settle(struct fv_queue *queue)
+void fv_settle(struct fv_queue *queue)
 {
-	if (queue->armed)
+	if (queue->armed) {
+		queue->queued++;
 		queue->channel->queued++;
-	else
+	} else {
 		queue->pending++;
+	}
 	queue->requested = queue->armed = false;
 }
 
@@ -83,14 +87,30 @@ static bool may_keep(const struct fv_queue *queue)
 	       fv_may_wait(channel);
 }
 
+/*
+ * What comes before this returns need not have an event, so if a completion has
+ * overtaken the arming, it is done again: then there is no doubt that the next
+ * one makes a real event.  After some tries the doubt is left: a synthetic one.
+ */
 static int request_armed(struct fv_queue *queue)
 {
-	int rc = pass_on(queue, 0);
+	unsigned int tries;
+	int rc;
 
-	if (rc != 0)
-		return rc;
-	queue->requested = queue->armed =
-		fv_word_snapshot(&queue->word, &queue->seen);
+	queue->requested = queue->armed = false;
+	for (tries = 0; tries < ARM_TRIES; tries++) {
+		if (!fv_word_snapshot(&queue->word, &queue->seen))
+			continue;
+		rc = pass_on(queue, 0);
+		if (rc != 0)
+			return rc;
+		queue->requested = true;
+		queue->armed = !fv_fired(queue);
+		if (queue->armed)
+			break;
+	}
+	if (!queue->requested)
+		return pass_on(queue, 0);
 	fv_bump(queue->channel);
 	return 0;
 }
@@ -100,7 +120,7 @@ static int request(struct fv_queue *queue)
 	if (queue->requested) {
 		if (!fv_fired(queue))
 			return 0; /* it stands, and so do its means */
-		settle(queue);
+		fv_settle(queue);
 	}
 	if (!may_keep(queue) || !fv_word_snapshot(&queue->word, &queue->seen))
 		return request_armed(queue);

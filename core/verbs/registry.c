@@ -116,7 +116,7 @@ static void begin(struct fv_channel *channel, int fd)
 	channel->queues = NULL;
 	channel->stock = channel->queued = 0;
 	channel->waiting = channel->parked = 0;
-	channel->trusted = channel->nonblock = false;
+	channel->fetched = channel->trusted = channel->nonblock = false;
 	channel->always_stock = channel->sparse = false;
 	channel->streak = 0;
 	channel->fd = fd;

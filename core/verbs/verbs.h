@@ -123,6 +123,7 @@ struct fv_queue {
 	uint32_t deferral; /* counts them, for the helper */
 	uint32_t noticed;  /* the deferral that the helper saw at last */
 	uint32_t pending;
+	uint32_t queued; /* its part of the channel's */
 
 	/* Fetched by the program, and not acknowledged. */
 	uint64_t synthetic;
@@ -142,6 +143,7 @@ struct fv_channel {
 	unsigned int waiting; /* threads that look at the queues' words */
 	unsigned int parked;  /* threads that sleep until a real event */
 
+	bool fetched;	   /* its program has fetched events where we see it */
 	bool trusted;	   /* its program waits where we see it */
 	bool nonblock;	   /* O_NONBLOCK */
 	bool always_stock; /* in an edge-triggered epoll set, or after fork */
@@ -216,6 +218,8 @@ int fv_req_notify_cq(struct ibv_cq *cq, int solicited_only);
 void fv_arm(struct fv_queue *queue);
 /* All of a channel; true if one has fired meanwhile. */
 bool fv_arm_all(struct fv_channel *channel);
+/* The event of a request that has fired is owed; a new request may stand. */
+void fv_settle(struct fv_queue *queue);
 void fv_bump(struct fv_channel *channel);
 
 /* ---- event.c ---- */

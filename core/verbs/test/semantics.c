@@ -500,6 +500,25 @@ static void unseen_wait(void)
 	free_all(&q);
 }
 
+static void unseen_read(void)
+{
+	struct queue q;
+	uint64_t handle;
+	int i, good = 0;
+
+	make(&q, 16);
+	for (i = 0; i < 5; i++) {
+		ibv_req_notify_cq(q.cq, 0);
+		loop_complete(&q.loop, 0);
+		good += syscall(SYS_read, q.channel->fd, &handle,
+				sizeof(handle)) == sizeof(handle);
+		ibv_ack_cq_events(q.cq, 1);
+		drain(&q);
+	}
+	free_all(&q);
+	tap_is(good, 5, "events read by bare system calls");
+}
+
 /*
  * A program that waited where it is seen computes for a while, then waits by a
  * bare system call: the request is armed after 200 us, or little more.
@@ -893,6 +912,7 @@ int main(void)
 	epoll_edge(EPOLLONESHOT, "EPOLLONESHOT");
 	plain_read();
 	unseen_wait();
+	unseen_read();
 	late_wait();
 	late_ack();
 	surplus_ack();
