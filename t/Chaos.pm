@@ -182,7 +182,16 @@ sub killed
 
 sub kill_walsender { return $_[0]->kill_pid('walsender') }
 sub kill_walreceiver { return $_[0]->kill_pid('walreceiver') }
-sub kill_startup { return $_[0]->kill_pid('startup') }
+# Its death ends the standby, a moment later: till then it would seem to be well.
+sub kill_startup
+{
+	my ($self) = @_;
+	my $done = $self->kill_pid('startup') or return;
+
+	poll_until(sub { !alive($self->{standby}) })
+	  or die "the standby outlives its startup process\n";
+	return $done;
+}
 
 sub kill_backend
 {
