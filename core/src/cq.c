@@ -66,21 +66,28 @@ static const struct fw_mapping *added(const struct mappings *before,
 	return found;
 }
 
-/* Of the device's driver in the kernel; "" if it shows none. */
-static const char *driver_name(struct ibv_device *device,
-			       char link[IBV_SYSFS_PATH_MAX])
+/* Last part of what SUFFIX leads to in sysfs, in LINK; "" if that is no link. */
+static const char *link_of(struct ibv_device *device, const char *suffix,
+			   char link[IBV_SYSFS_PATH_MAX])
 {
 	char path[IBV_SYSFS_PATH_MAX + 16];
 	const char *slash;
 	ssize_t n;
 
-	snprintf(path, sizeof(path), "%s/device/driver", device->ibdev_path);
+	snprintf(path, sizeof(path), "%s%s", device->ibdev_path, suffix);
 	n = readlink(path, link, IBV_SYSFS_PATH_MAX - 1);
 	if (n < 0)
 		return "";
 	link[n] = '\0';
 	slash = strrchr(link, '/');
 	return slash != NULL ? slash + 1 : link;
+}
+
+/* Of the device's driver in the kernel; "" if it shows none. */
+static const char *driver_name(struct ibv_device *device,
+			       char link[IBV_SYSFS_PATH_MAX])
+{
+	return link_of(device, "/device/driver", link);
 }
 
 const char *fw_cq_adapter(struct ibv_device *device, char *reason)
@@ -123,17 +130,7 @@ static struct ibv_cq *create_rxe(struct fw_cq *cq, struct ibv_context *verbs,
 static const char *pci_address(struct ibv_device *device,
 			       char link[IBV_SYSFS_PATH_MAX])
 {
-	char path[IBV_SYSFS_PATH_MAX + 16];
-	const char *slash;
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "%s/device", device->ibdev_path);
-	n = readlink(path, link, IBV_SYSFS_PATH_MAX - 1);
-	if (n < 0)
-		return "";
-	link[n] = '\0';
-	slash = strrchr(link, '/');
-	return slash != NULL ? slash + 1 : link;
+	return link_of(device, "/device", link);
 }
 
 /* That of the core where this thread is: it will most likely be the one to wait. */
