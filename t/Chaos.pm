@@ -652,6 +652,13 @@ sub back_on_channel
 
 	return 1
 	  if $self->{transport} eq transport() || $self->random(4) == 0;
+	# As docs/OPERATIONS.md says of rxe, whose connection manager is dead once
+	# somebody has tried to connect while the link was down.
+	if (possible('rdma') && $self->{reason} =~ /did not connect in time/)
+	{
+		set_link('anew') or return 0;
+		diag '           the RDMA device is made anew';
+	}
 	defined(my $done = $self->restart_standby) or return 0;
 	$self->{count}{restart_standby}++;
 	diag "           restart_standby: $done";
