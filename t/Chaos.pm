@@ -644,6 +644,20 @@ END
 	return $transport // '';
 }
 
+# As docs/OPERATIONS.md says of rxe, whose connection manager is dead once somebody
+# has tried to connect while the link was down.  The device goes only when nobody
+# has it open.
+sub repair_device
+{
+	my ($self) = @_;
+
+	system_log('pg_ctl', '-w', '-D', $self->{standby}->data_dir,
+		'-m', 'immediate', 'stop');
+	set_link('anew') or return 0;
+	diag '           the RDMA device is made anew';
+	return $self->recover;
+}
+
 # A standby whose channel has failed would stay on TCP for longer and longer, and
 # so the campaign.  A restart forgets that.
 sub back_on_channel
@@ -652,13 +666,8 @@ sub back_on_channel
 
 	return 1
 	  if $self->{transport} eq transport() || $self->random(4) == 0;
-	# As docs/OPERATIONS.md says of rxe, whose connection manager is dead once
-	# somebody has tried to connect while the link was down.
-	if (possible('rdma') && $self->{reason} =~ /did not connect in time/)
-	{
-		set_link('anew') or return 0;
-		diag '           the RDMA device is made anew';
-	}
+	return $self->repair_device
+	  if possible('rdma') && $self->{reason} =~ /did not connect in time/;
 	defined(my $done = $self->restart_standby) or return 0;
 	$self->{count}{restart_standby}++;
 	diag "           restart_standby: $done";
