@@ -40,8 +40,10 @@ my %latency_limit = (
 my @crowds = (8, 32, 100);
 use constant GAP_LIMIT    => 0.30;
 use constant SIGNAL_LIMIT => 0.20;
-# A percentile is shown only if fewer latencies than this were logged as 0.
-use constant ZERO_LIMIT => 0.01;
+# A percentile is shown only if fewer latencies than this were logged as 0; of more
+# than ZERO_NOTED a note tells.
+use constant ZERO_LIMIT => 0.25;
+use constant ZERO_NOTED => 0.01;
 
 # --- reading -----------------------------------------------------------------
 
@@ -493,9 +495,10 @@ sub notes
 	push @notes,
 	  sprintf 'pgbench logged a latency of 0 for up to %.0f %% of the'
 	  . ' transactions of a row (an answer that is there at once has no time of'
-	  . ' its own), at the expense of the next one: such a row has no'
-	  . ' percentiles. The mean is clients / tps.', 100 * $zeros[0]
-	  if @zeros && $zeros[0] > ZERO_LIMIT;
+	  . ' its own), at the expense of the next one: p50 is then too low and p99 too'
+	  . ' high. A row with more than %.0f %% of them has no percentiles. The mean is'
+	  . ' clients / tps.', 100 * $zeros[0], 100 * ZERO_LIMIT
+	  if @zeros && $zeros[0] > ZERO_NOTED;
 	push @notes, 'Gap closed: of the difference in tps between stock TCP and'
 	  . ' local commits.'
 	  if grep { defined $_->{gap_closed} } @$cells;
