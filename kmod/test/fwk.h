@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -153,5 +154,19 @@ static inline void *fwk_map_shared(size_t size)
 	}
 	return mem;
 }
+
+/*
+ * Poll for a condition, at most 60 s, which is no measure of anything: others
+ * may keep this machine busy.  It is not evaluated again once it was true:
+ * it may be a WAKE, which succeeds once.
+ */
+#define eventually(condition)                                      \
+	({                                                         \
+		uint64_t end_ = fwk_now() + 60 * FWK_SECOND;       \
+		bool true_;                                        \
+		while (!(true_ = (condition)) && fwk_now() < end_) \
+			sched_yield();                             \
+		true_;                                             \
+	})
 
 #endif /* FWK_H */

@@ -30,16 +30,6 @@ static uint32_t region;
 static volatile uint64_t *words; /* the region */
 static const volatile uint32_t *where;
 
-/* As that of test_uapi.c. */
-#define eventually(condition)                                      \
-	({                                                         \
-		uint64_t end_ = fwk_now() + 60 * FWK_SECOND;       \
-		bool true_;                                        \
-		while (!(true_ = (condition)) && fwk_now() < end_) \
-			sched_yield();                             \
-		true_;                                             \
-	})
-
 static uint64_t counter(size_t offset)
 {
 	static const char *cores;

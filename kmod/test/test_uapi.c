@@ -36,20 +36,6 @@ static struct fastwake_ioc_watch ne(uint64_t i, uint64_t operand)
 	return fwk_watch(region, i * 8, FASTWAKE_COND_NE, operand);
 }
 
-/*
- * Poll for a condition, at most 60 s, which is no measure of anything: others
- * may keep this machine busy.  It is not evaluated again once it was true:
- * it may be a WAKE, which succeeds once.
- */
-#define eventually(condition)                                      \
-	({                                                         \
-		uint64_t end_ = fwk_now() + 60 * FWK_SECOND;       \
-		bool true_;                                        \
-		while (!(true_ = (condition)) && fwk_now() < end_) \
-			sched_yield();                             \
-		true_;                                             \
-	})
-
 /* Runs F in a child; returns its exit status. */
 static int in_child(int (*f)(void))
 {
