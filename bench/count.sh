@@ -7,7 +7,8 @@
 
 trace_root="" trace_instances=()
 trace_mounted=no
-counting="not asked for"
+readonly counting_not="not asked for"
+counting=$counting_not
 
 # Each pair of servers has instances of its own, set up once: to change which
 # processes an instance follows takes grace periods, seconds on one processor.
@@ -31,7 +32,8 @@ trace_instance()
 {
     local directory
     directory=$(trace_directory "$1" "$2")
-    mkdir "$directory" || return
+    # One of a row that was given up is still there.
+    [ -d "$directory" ] || mkdir "$directory" || return
     trace_instances+=("$directory")
     echo 0 >"$directory/tracing_on"
     echo 16 >"$directory/buffer_size_kb"

@@ -20,19 +20,49 @@ as_server()
     "${switch_user[@]}" "$@"
 }
 
+# A configuration is a kind, and perhaps a variant of it: KIND+VARIANT, a number of
+# standbys or a value of pg_fastwake.mode.
+kind_of()
+{
+    echo "${1%%+*}"
+}
+
+standbys_of()
+{
+    case $1 in
+        local*) echo 0 ;;
+        *+[0-9]) echo "${1##*+}" ;;
+        *) echo 1 ;;
+    esac
+}
+
+mode_of()
+{
+    case $1 in
+        *+[a-z]*) echo "${1##*+}" ;;
+    esac
+}
+
 # The servers of a configuration stand in $run/CONFIG: a primary and, except
-# for local commits, its standby.
+# for local commits, its standbys.
 servers_of()
 {
+    local i n
+    n=$(standbys_of "$1")
     echo primary
-    [ "$1" = local ] || echo standby
+    ((n == 0)) || echo standby
+    for ((i = 2; i <= n; i++)); do
+        echo "standby$i"
+    done
 }
 
 # What pg_fastwake.transport is set to on a pair; nothing leaves the default.
 wanted_transport()
 {
-    case ${1%-module} in
-        shm | rdma) echo "${1%-module}" ;;
+    local kind
+    kind=$(kind_of "$1")
+    case ${kind%-module} in
+        shm | rdma) echo "${kind%-module}" ;;
         fastwake) echo "$transport" ;;
     esac
 }
@@ -40,9 +70,12 @@ wanted_transport()
 config_label()
 {
     case $1 in
+        *+[0-9]) echo "$(config_label "$(kind_of "$1")") x ${1##*+}" ;;
+        *+*) echo "$(config_label "$(kind_of "$1")"), ${1##*+}" ;;
         local) echo "local commit" ;;
         stock) echo "stock TCP" ;;
         rsockets) echo "rsockets" ;;
+        smc) echo "SMC-R" ;;
         fastwake) echo "pg_fastwake" ;;
         *-module) echo "pg_fastwake ${1%-module} + module" ;;
         *) echo "pg_fastwake $1" ;;
@@ -52,7 +85,7 @@ config_label()
 # Do its servers wait in the kernel module?
 uses_module()
 {
-    [[ $1 == *-module ]]
+    [[ $1 == *-module* ]]
 }
 
 # sql PAIR PSQL-ARGUMENT...: on the primary, over its private Unix socket
@@ -93,8 +126,25 @@ server_stop()
 pair_start()
 {
     local server
+    standbys_copy "$1"
     for server in $(servers_of "$1"); do
         server_start "$run/$1/$server"
+    done
+}
+
+# A pair's further standbys are copies of its first, made before any has run here;
+# they differ in their ports.
+standbys_copy()
+{
+    local server port
+    # Below those that systems give out.
+    port=$(($(<"$run/$1/port") - 20000))
+    for server in $(servers_of "$1"); do
+        port=$((port + 1))
+        [ ! -e "$run/$1/$server" ] || continue
+        as_server cp -a "$run/$1/standby" "$run/$1/$server"
+        sed "s/^port = .*/port = $port/" "$run/$1/standby.conf" >"$run/$1/$server.conf"
+        echo "include '$run/$1/$server.conf'" >"$run/$1/$server/postgresql.conf"
     done
 }
 
@@ -118,7 +168,7 @@ stop_all()
 # is preloaded; is the extension there. Not replay_lsn: a standby that has nothing
 # else to say reports it after up to 10 s.
 readonly pair_query="select coalesce(string_agg(concat_ws('/', sync_state, state,
-    host(client_addr), flush_lsn >= pg_current_wal_flush_lsn()), ' '),
+    host(client_addr), flush_lsn >= pg_current_wal_flush_lsn()), ' ' order by 1),
     'no standby'), current_setting('shared_preload_libraries'),
     (select count(*) from pg_extension where extname = 'pg_fastwake')
     from pg_stat_replication"
@@ -126,22 +176,24 @@ readonly pair_query="select coalesce(string_agg(concat_ws('/', sync_state, state
 # The view of cores has rows only where the kernel module is used.
 readonly view_query="select transport, case when exists
     (select from pg_stat_fastwake_cores) then 'module' else 'no module' end,
-    row_to_json(r) from pg_stat_fastwake_replication r where role = 'sender'"
+    row_to_json(r) from pg_stat_fastwake_replication r where role = 'sender'
+    order by pid limit 1"
 
 # What pair_query must answer.
 expected_state()
 {
-    case $1 in
-        local) echo 'no standby||0' ;;
-        stock) echo 'sync/streaming/127.0.0.1/t||0' ;;
-        rsockets) echo "sync/streaming/${peer_address-127.0.0.1}/t||0" ;;
-        *) echo 'sync/streaming/127.0.0.1/t|pg_fastwake|1' ;;
-    esac
+    local standby i all=""
+    [ "$1" != local ] || { echo 'no standby||0'; return; }
+    standby=sync/streaming/$(address_of "$1")/t
+    for ((i = $(standbys_of "$1"); i > 0; i--)); do
+        all+="$standby "
+    done
+    if has_fastwake "$1"; then echo "${all% }|pg_fastwake|1"; else echo "${all% }||0"; fi
 }
 
 has_fastwake()
 {
-    [ "$1" != local ] && [ "$1" != stock ] && ! is_peer "$1"
+    [ "$1" != local ] && [[ $1 != stock* ]] && ! is_peer "$1"
 }
 
 # Prints the answer of pair_query, and in a second line that of view_query,
@@ -169,7 +221,7 @@ assert_pair()
         read -r view
     } < <(ask_pair "$pair")
     [ "$state" = "$(expected_state "$pair")" ] || pair_wrong "$pair" "$state"
-    [ -z "${peer_address-}" ] || assert_peer "$pair"
+    assert_peer "$pair"
     if has_fastwake "$pair"; then
         assert_transport "$pair" "${view%%|*}" "${view#*|*|}"
         assert_module "$pair" "${view#*|}"

@@ -20,6 +20,7 @@ my %style = (
 	local    => { label => 'local commit',     colour => '#b6bcc4' },
 	stock    => { label => 'stock TCP',        colour => '#e08a2c' },
 	rsockets => { label => 'rsockets',         colour => '#b5563c' },
+	smc      => { label => 'SMC-R',            colour => '#7a5230' },
 	fastwake => { label => 'pg_fastwake',      colour => '#17776f' },
 	shm      => { label => 'pg_fastwake shm',  colour => '#17776f' },
 	rdma     => { label => 'pg_fastwake rdma', colour => '#3d4fb8' },
@@ -27,7 +28,7 @@ my %style = (
 	  { label => 'pg_fastwake shm + module', colour => '#5fb8a5' },
 	'rdma-module' =>
 	  { label => 'pg_fastwake rdma + module', colour => '#8f9be0' });
-my @config_order = qw(local stock rsockets fastwake shm shm-module rdma rdma-module);
+my @config_order = qw(local stock rsockets smc fastwake shm shm-module rdma rdma-module);
 my %level_order = (local => 0, on => 1, remote_apply => 2, remote_write => 3);
 
 # Of p50 at one client, as a share of stock TCP's.
@@ -187,7 +188,7 @@ sub read_counts
 	return;
 }
 
-sub has_fastwake { return $_[0]{config} !~ /^(?:local|stock|rsockets)$/ }
+sub has_fastwake { return $_[0]{config} !~ /^(?:local|stock|rsockets|smc)\b/ }
 
 # The view's row; every value is a JSON scalar.
 sub view
@@ -209,7 +210,7 @@ sub read_transport
 {
 	my ($cell) = @_;
 	$cell->{transport} = $cell->{config} eq 'local' ? 'none' : 'tcp';
-	$cell->{transport} = 'rsockets' if $cell->{config} eq 'rsockets';
+	$cell->{transport} = $cell->{config} if $cell->{config} =~ /^(?:rsockets|smc)$/;
 	return if !has_fastwake($cell);
 	for my $run (glob "$cell->{directory}/time.* $cell->{directory}/count")
 	{
@@ -238,7 +239,7 @@ sub read_cells
 	{
 		next if !-d $directory;
 		my ($config, $level, $clients) =
-		  $directory =~ m{/([\w-]+)\.(\w+)\.(\d+)$}
+		  $directory =~ m{/([\w+-]+)\.(\w+)\.(\d+)$}
 		  or next;
 		my $cell = {
 			directory => $directory,
@@ -511,8 +512,7 @@ sub failures
 {
 	return map {
 		my ($config) = m{([^/]+)\.failed$};
-		my @lines = grep { /\S/ } split /\n/, slurp($_);
-		"$config failed: " . join('; ', grep { defined } @lines[ -3 .. -1 ]);
+		map { "$config failed: $_" } grep { /\S/ } split /\n/, slurp($_);
 	} glob "$opt{raw}/*.failed";
 }
 
