@@ -7,8 +7,7 @@
 
 trace_root="" trace_instances=()
 trace_mounted=no
-readonly counting_not="not asked for"
-counting=$counting_not
+counting="not asked for"
 
 # Each pair of servers has instances of its own, set up once: to change which
 # processes an instance follows takes grace periods, seconds on one processor.
@@ -16,16 +15,16 @@ counting=$counting_not
 count_open()
 {
     local pair name
-    trace_find || return 0
-    for pair; do
-        for name in syscalls signals; do
-            trace_instance "$pair" "$name" || {
-                counting="no tracefs instance could be made"
-                return 0
-            }
+    if trace_find; then
+        counting=tracefs
+        for pair; do
+            for name in syscalls signals; do
+                trace_instance "$pair" "$name" ||
+                    counting="no tracefs instance could be made"
+            done
         done
-    done
-    counting=tracefs
+    fi
+    echo "$counting" >"$run/raw/counting"
 }
 
 trace_instance()

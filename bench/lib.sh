@@ -21,7 +21,7 @@ as_server()
 }
 
 # A configuration is a kind, and perhaps a variant of it: KIND+VARIANT, a number of
-# standbys or a value of pg_fastwake.mode.
+# standbys or a value of pg_fastwake.mode. A variant has the files of its kind.
 kind_of()
 {
     echo "${1%%+*}"
@@ -106,7 +106,7 @@ server_start()
 {
     # shellcheck disable=SC2046 # an option and its value, or nothing
     as_server "$bin/pg_ctl" -s -w -t 120 -D "$1" -l "$1.log" \
-        $(peer_program "$1") -o "${server_options-}" start </dev/null || {
+        $(peer_program "$1") -o "${server_options-} ${variant_options-}" start </dev/null || {
         tail -n 20 "$1.log" >&2
         die "could not start the server in $1"
     }
@@ -125,23 +125,35 @@ server_stop()
 
 pair_start()
 {
-    local server
+    local server variant_options
+    variant_options=$(options_of "$1")
+    [ -e "$run/$1" ] || ln -s "$(kind_of "$1")" "$run/$1"
     standbys_copy "$1"
     for server in $(servers_of "$1"); do
         server_start "$run/$1/$server"
     done
 }
 
-# A pair's further standbys are copies of its first, made before any has run here;
-# they differ in their ports.
+# The options of a variant's servers, beyond their files.
+options_of()
+{
+    local mode n
+    mode=$(mode_of "$1")
+    n=$(standbys_of "$1")
+    [ -z "$mode" ] || echo "-c pg_fastwake.mode=$mode"
+    ((n < 2)) || echo "-c synchronous_standby_names='$n (demo)'"
+}
+
+# A pair's further standbys are copies of its first, and differ in their ports.
 standbys_copy()
 {
     local server port
     # Below those that systems give out.
     port=$(($(<"$run/$1/port") - 20000))
     for server in $(servers_of "$1"); do
+        [[ $server == standby?* ]] || continue
         port=$((port + 1))
-        [ ! -e "$run/$1/$server" ] || continue
+        rm -rf "${run:?}/$1/$server"
         as_server cp -a "$run/$1/standby" "$run/$1/$server"
         sed "s/^port = .*/port = $port/" "$run/$1/standby.conf" >"$run/$1/$server.conf"
         echo "include '$run/$1/$server.conf'" >"$run/$1/$server/postgresql.conf"

@@ -188,6 +188,9 @@ sub read_counts
 	return;
 }
 
+# Without its variant: KIND+VARIANT.
+sub kind { return $_[0]{config} =~ s/\+.*//r }
+
 sub has_fastwake { return $_[0]{config} !~ /^(?:local|stock|rsockets|smc)\b/ }
 
 # The view's row; every value is a JSON scalar.
@@ -256,7 +259,8 @@ sub read_cells
 	return sort {
 			 $a->{clients} <=> $b->{clients}
 		  || $level_order{ $a->{level} } <=> $level_order{ $b->{level} }
-		  || $order{ $a->{config} } <=> $order{ $b->{config} }
+		  || $order{ kind($a) } <=> $order{ kind($b) }
+		  || $a->{config} cmp $b->{config}
 	} @cells;
 }
 
@@ -339,7 +343,7 @@ sub crowd_targets
 	{
 		my $name = "$cell->{config}, $cell->{clients} clients:";
 		my $stock = find_cell($cells, 'stock', 'on', $cell->{clients});
-		next if $cell->{config} !~ /-module/ || !$stock;
+		next if $cell->{config} !~ /-module$/ || !$stock;
 		next if !grep { $_ == $cell->{clients} } @crowds;
 		push @targets, target("$name of the gap to local commits, closed",
 			'>=', GAP_LIMIT, $cell->{gap_closed})
@@ -376,7 +380,9 @@ sub label
 {
 	my ($cell) = @_;
 	return "pg_fastwake $cell->{transport}" if $cell->{config} eq 'fastwake';
-	return $style{ $cell->{config} }{label};
+	my ($variant) = $cell->{config} =~ /\+(.*)/;
+	return $style{ kind($cell) }{label}
+	  . (!defined $variant ? '' : $variant =~ /^\d/ ? " x $variant" : ", $variant");
 }
 
 my @columns = (
@@ -507,7 +513,13 @@ sub notes
 	return @notes;
 }
 
-# Peers that did not run to the end: the last lines of what they said.
+# Rows that did not run to the end: the last lines of what they said. Of peers they
+# are no fault of ours.
+sub failed_ourselves
+{
+	return grep { !/^(?:rsockets|smc) / } failures();
+}
+
 sub failures
 {
 	return map {
@@ -708,7 +720,7 @@ sub plot_script
 	my ($cells, $machine) = @_;
 	my %order = map { $config_order[$_] => $_ } 0 .. $#config_order;
 	my @configs = sort { $order{$a} <=> $order{$b} }
-	  unique(map { $_->{config} } @$cells);
+	  grep { defined $order{$_} } unique(map { $_->{config} } @$cells);
 	my @levels = sort { $level_order{$a} <=> $level_order{$b} }
 	  grep { $_ ne 'local' } unique(map { $_->{level} } @$cells);
 	@levels = ('local') if !@levels;
@@ -764,7 +776,9 @@ sub report
 	write_file("$opt{output}/plot.gp", plot_script(\@cells, $machine));
 	write_file("$opt{output}/results.txt", summary_text(@all));
 	print summary_text(@all);
-	exit 1 if $opt{lab} && grep { $_->{result} eq 'MISSED' } @targets;
+	exit 1
+	  if failed_ourselves()
+	  || $opt{lab} && grep { $_->{result} eq 'MISSED' } @targets;
 	return;
 }
 
