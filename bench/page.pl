@@ -72,7 +72,7 @@ sub collect
 	{
 		my $demo = decode_json(slurp($opt{'collect-demo'}));
 		@result{qw(rows settings notes)} = @$demo{qw(rows settings notes)};
-		$result{postgresql} = $demo->{machine}{postgresql};
+		$result{machine}{linux} = $demo->{machine}{kernel};
 	}
 	else
 	{
@@ -120,16 +120,18 @@ my %label = (
 	local               => 'local commit',
 	stock               => 'stock TCP',
 	rsockets            => 'rsockets',
+	smc                 => 'SMC-R',
 	shm                 => 'pg_fastwake shm',
 	'shm-module'        => 'pg_fastwake shm, module',
 	rdma                => 'pg_fastwake rdma',
 	'rdma-module'       => 'pg_fastwake rdma, module');
 my @paths =
   qw(poll event fastwake-dispatch fastwake-interrupt fastwake-adaptive);
-my @configs = qw(local stock rsockets shm shm-module rdma rdma-module);
+my @configs = qw(local stock rsockets smc shm shm-module rdma rdma-module);
+my @peers = qw(stock rsockets smc);
 
 my %is_text = map { $_ => 1 } 'case', 'path', 'stage', 'commit level',
-  'replication', 'replication, 1 client, `on`';
+  'replication', 'replication, 1 client, `on`', 'mode', 'target';
 
 # table HEADS ROW...
 sub table
@@ -330,21 +332,36 @@ sub decimals
 
 sub ms { return defined $_[0] ? sprintf '%.3f', $_[0] / 1000 : 'n/a' }
 
+# Of a commit.
+my @count_heads = ('tps', 'p50 ms', '1000 instructions', 'switches', 'signals', 'system calls');
+
+sub counts
+{
+	my ($row) = @_;
+	return (
+		decimals('%.0f', $row->{tps}),
+		ms($row->{p50_us}),
+		decimals('%.1f', $row->{tps} ? 1e6 / $row->{tps} : undef),
+		decimals('%.2f', $row->{switches_per_commit}),
+		decimals('%.2f', $row->{signals_per_commit}),
+		decimals('%.1f', $row->{syscalls_per_commit}));
+}
+
 # The better of those that we are compared with.
 sub best_peer
 {
-	my ($row, $key, $larger) = @_;
-	my @peers = grep { $_ && $_->{$key} }
-	  map { row($_[3], config => $_, level => $row->{level},
-			clients => $row->{clients}) } qw(stock rsockets);
-	my @sorted = sort { $a->{$key} <=> $b->{$key} } @peers;
+	my ($row, $key, $larger, @of) = @_;
+	my @rows = grep { $_ && $_->{$key} }
+	  map { row('postgres', config => $_, level => $row->{level},
+			clients => $row->{clients}) } @of ? @of : @peers;
+	my @sorted = sort { $a->{$key} <=> $b->{$key} } @rows;
 	return $larger ? $sorted[-1] : $sorted[0];
 }
 
 sub commit_row
 {
-	my ($row, $file) = @_;
-	my $peer = best_peer($row, 'p50_us', 0, $file);
+	my ($row) = @_;
+	my $peer = best_peer($row, 'p50_us', 0);
 	my $ours = $row->{config} =~ /^(?:shm|rdma)/;
 	return [
 		$row->{level},
@@ -355,7 +372,7 @@ sub commit_row
 		ms($row->{p99_us}),
 		ms($row->{p999_us}),
 		$ours ? ratio($row, $peer) : '',
-		$ours ? gap_closed($row, $file) : '',
+		$ours ? percent(gap_closed($row)) : '',
 		decimals('%.1f', $row->{tps} ? 1e6 / $row->{tps} : undef),
 		decimals('%.2f', $row->{switches_per_commit}),
 		decimals('%.2f', $row->{signals_per_commit}),
@@ -366,66 +383,208 @@ sub commit_row
 # Of the throughput between the best peer and local commits.
 sub gap_closed
 {
-	my ($row, $file) = @_;
-	my $peer = best_peer($row, 'tps', 1, $file);
-	my $local = row($file, config => 'local', level => 'local',
+	my ($row) = @_;
+	my $peer = best_peer($row, 'tps', 1);
+	my $local = row('postgres', config => 'local', level => 'local',
 		clients => $row->{clients});
-	return '' if !$peer || !$local || $local->{tps} <= $peer->{tps};
-	return '' if grep { $_->{with_warming_up} } $row, $peer, $local;
-	return sprintf '%.0f %%',
-	  100 * ($row->{tps} - $peer->{tps}) / ($local->{tps} - $peer->{tps});
+	return undef if !$peer || !$local || $local->{tps} <= $peer->{tps};
+	return undef if grep { $_->{with_warming_up} } $row, $peer, $local;
+	return ($row->{tps} - $peer->{tps}) / ($local->{tps} - $peer->{tps});
 }
 
+sub percent { return defined $_[0] ? sprintf '%.0f %%', 100 * $_[0] : '' }
+
+# Rows of these levels, without the variants of configurations.
 sub commits_table
 {
-	my ($file) = @_;
+	my %wanted = map { $_ => 1 } @_;
 	my %order = map { $configs[$_] => $_ } 0 .. $#configs;
 	my @rows = sort {
 		$a->{level} cmp $b->{level}
 		  || $a->{clients} <=> $b->{clients}
 		  || $order{ $a->{config} } <=> $order{ $b->{config} }
-	} rows($file);
+	} grep { $wanted{ $_->{level} } && defined $order{ $_->{config} } } rows('postgres');
+	return "Not in this sample.\n" if !@rows;
 	return table([
 			'commit level', 'clients', 'replication', 'tps',
 			'p50 ms', 'p99 ms', 'p99.9 ms', 'p50 / best peer',
 			'gap closed', '1000 instructions', 'switches', 'signals',
 			'system calls'
-		], map { commit_row($_, $file) } @rows)
-	  . failures($file);
+		], map { commit_row($_) } @rows);
 }
 
-# What the demo's report says of peers that did not run to the end.
+# What the demo's report says of rows that did not run to the end.
 sub failures
 {
-	my ($file) = @_;
-	my @notes = grep { / failed: / } @{ $results{$file}{notes} || [] };
+	my @notes = grep { / failed: / } @{ $results{postgres}{notes} || [] };
 	push @notes, '(w): some clients were done before others had warmed up, so that'
 	  . ' tps has that in it; not to be compared.'
-	  if grep { $_->{with_warming_up} } rows($file);
+	  if grep { $_->{with_warming_up} } rows('postgres');
+	push @notes, 'SMC-R was not measured: it needs Linux 6.12 (`lab/kernel 6.12`).'
+	  if !rows('postgres', config => 'smc') && !grep { /^smc / } @notes;
 	return join '', map { "\n- $_\n" } @notes;
 }
 
-# (TCP - ours) / (TCP - local), of the mean at one client.
+# Modes of the module, beside the default.
+sub modes_table
+{
+	my @rows;
+	for my $kind (qw(shm-module rdma-module))
+	{
+		for my $clients (1, 32)
+		{
+			my @of = ([ 'adaptive', $kind ],
+				map { [ $_, "$kind+$_" ] } qw(dispatch interrupt));
+			my $base = row('postgres', config => $kind, level => 'on', clients => $clients);
+			push @rows, map {
+				my ($mode, $config) = @$_;
+				my $row = row('postgres', config => $config, level => 'on',
+					clients => $clients);
+				$row
+				  ? [ $label{$kind}, $clients, $mode, counts($row), ratio($base, $row, 'tps') ]
+				  : () } @of;
+		}
+	}
+	return "Not in this sample.\n" if !grep { $_->[2] ne 'adaptive' } @rows;
+	return table([ 'replication', 'clients', 'mode', @count_heads, 'time of a commit / adaptive' ],
+		@rows);
+}
+
+# Each commit waits for all of them.
+sub standbys_table
+{
+	my @rows;
+	for my $kind (qw(stock shm-module rdma-module))
+	{
+		for my $n (1, 2, 4)
+		{
+			my $config = $n == 1 ? $kind : "$kind+$n";
+			my ($one, $row, $stock) = map { row('postgres', config => $_, level => 'on', clients => 1) }
+			  $kind, $config, $n == 1 ? 'stock' : "stock+$n";
+			push @rows, [ $label{$kind}, $n, counts($row), ratio($one, $row, 'tps'),
+				ratio($stock, $row, 'tps') ] if $row;
+		}
+	}
+	return "Not in this sample.\n" if !grep { $_->[1] > 1 } @rows;
+	return table([ 'replication', 'standbys', @count_heads, 'time of a commit / one standby',
+			'/ stock TCP' ], @rows);
+}
+
+# (TCP - ours) / (TCP - local), at one client.
+sub removed
+{
+	my ($row, $key) = @_;
+	my $tcp = row('postgres', config => 'stock', level => 'on', clients => 1);
+	my $local = row('postgres', config => 'local', clients => 1);
+	return undef if grep { !$_ || !$_->{$key} } $tcp, $local, $row;
+	return ($tcp->{$key} - $row->{$key}) / ($tcp->{$key} - $local->{$key});
+}
+
 sub removed_table
 {
 	my ($tcp, $local) =
-	  map { row('postgres', config => $_, clients => 1) } qw(stock local);
+	  (row('postgres', config => 'stock', level => 'on', clients => 1),
+		row('postgres', config => 'local', clients => 1));
 	return '' if !$tcp || !$local;
 	my @rows;
-	for my $config (grep { /^(?:rsockets|shm|rdma)/ } @configs)
+	for my $config (grep { !/^(?:local|stock)/ } @configs)
 	{
-		my $row = row('postgres', config => $config, clients => 1) or next;
+		my $row = row('postgres', config => $config, level => 'on', clients => 1) or next;
 		push @rows,
-		  [
-			$label{$config},
-			map { sprintf '%.2f', ($tcp->{$_} - $row->{$_}) / ($tcp->{$_} - $local->{$_}) }
-			  qw(p50_us mean_us)
-		  ];
+		  [ $label{$config}, map { sprintf '%.2f', removed($row, $_) } qw(p50_us mean_us) ];
 	}
 	return table([
 			'replication, 1 client, `on`',
 			'of what TCP adds to a local commit, removed: p50', 'mean'
 		], @rows);
+}
+
+# --- targets -------------------------------------------------------------------
+
+# target WHAT SIGN LIMIT VALUE FORMAT: a row, or none if there is no value
+sub target
+{
+	my ($what, $sign, $limit, $value, $format) = @_;
+	return if !defined $value;
+	my $met = $sign eq '<=' ? $value <= $limit : $value >= $limit;
+	return [ $what, "$sign " . sprintf($format, $limit), sprintf($format, $value),
+		$met ? 'met' : '**missed**' ];
+}
+
+# Of the best of our configurations over a transport at so many clients.
+sub best
+{
+	my ($transport, $clients, $key, $larger) = @_;
+	my ($first) = rows('postgres', level => 'on', clients => $clients) or return undef;
+	return best_peer($first, $key, $larger, $transport, "$transport-module");
+}
+
+sub quotient
+{
+	my ($row, $base, $key) = @_;
+	return undef if grep { !$_ || !$_->{$key} } $row, $base;
+	return $row->{$key} / $base->{$key};
+}
+
+# Where pgbench logs no percentiles, there is none of those targets.
+sub crowd_targets
+{
+	my ($transport, $clients) = @_;
+	my $row = best($transport, $clients, 'tps', 1) or return;
+	my $gap = gap_closed($row);
+	my $name = "$transport, $clients client" . ($clients > 1 ? 's' : '');
+	my $tail = best($transport, $clients, 'p99_us', 0);
+	return (
+		$clients > 1
+		? target("$name: of the gap in tps between the best peer and local commits, closed",
+			'>=', 50, defined $gap ? 100 * $gap : undef, '%.0f %%')
+		: (),
+		target("$name: p99 / the best peer's", '<=', 1,
+			quotient($tail, $tail && best_peer($tail, 'p99_us', 0), 'p99_us'), '%.2f'));
+}
+
+sub targets_table
+{
+	my ($rdma, $shm) = map { best($_, 1, 'p50_us', 0) } qw(rdma shm);
+	my @rows;
+	if ($rdma)
+	{
+		my $rival = best_peer($rdma, 'p50_us', 0, qw(rsockets smc));
+		push @rows, target("rdma, 1 client: p50 / the better of rsockets' and SMC-R's"
+			  . ($rival ? " ($label{ $rival->{config} })" : ''),
+			'<=', 0.60, quotient($rdma, $rival, 'p50_us'), '%.2f');
+		push @rows, target("rdma, 1 client: p50 / stock TCP's", '<=', 0.75,
+			quotient($rdma, best_peer($rdma, 'p50_us', 0, 'stock'), 'p50_us'), '%.2f');
+	}
+	push @rows, target('shm, 1 client: of the cost that TCP replication adds to a'
+		  . " local commit's p50, removed (stretch: 0.75)",
+		'>=', 0.60, $shm && removed($shm, 'p50_us'), '%.2f');
+	for my $clients (1, 8, 32, 100, 200)
+	{
+		push @rows, crowd_targets($_, $clients) for qw(shm rdma);
+	}
+	return table([ 'target', 'limit', 'measured', '' ], @rows)
+	  . "\nOf ours the better of the rows with and without the module.\n"
+	  . unjudged();
+}
+
+# Said rather than left away: where a target could not be judged.
+sub unjudged
+{
+	my @lines;
+	for my $clients (numbers(map { $_->{clients} } rows('postgres', level => 'on')))
+	{
+		my ($any) = rows('postgres', level => 'on', clients => $clients);
+		my $peer = best_peer($any, 'tps', 1);
+		my $local = row('postgres', config => 'local', clients => $clients);
+		push @lines, sprintf '%d clients: no gap to close, since local commits (%.0f tps)'
+		  . ' are no faster than the best peer (%.0f).', $clients, $local->{tps}, $peer->{tps}
+		  if $peer && $local && $local->{tps} <= $peer->{tps};
+		push @lines, "$clients clients: p99 not judged, since pgbench logged too many"
+		  . ' latencies as 0.'
+		  if !grep { $_->{p99_us} } map { best($_, $clients, 'p99_us', 0) || () } qw(shm rdma);
+	}
+	return join '', map { "\n- $_\n" } @lines;
 }
 
 # --- the page ------------------------------------------------------------------
@@ -438,9 +597,12 @@ my %section = (
 	sizes      => [ 'waits',    \&sizes_table ],
 	rate       => [ 'waits',    \&rate_table ],
 	stages     => [ 'stages',   \&stages_table ],
-	postgres   => [ 'postgres', sub { commits_table('postgres') } ],
+	postgres   => [ 'postgres', sub { commits_table('local', 'on') . failures() } ],
 	removed    => [ 'postgres', \&removed_table ],
-	levels     => [ 'levels',   sub { commits_table('levels') } ]);
+	targets    => [ 'postgres', \&targets_table ],
+	modes      => [ 'postgres', \&modes_table ],
+	standbys   => [ 'postgres', \&standbys_table ],
+	levels     => [ 'postgres', sub { commits_table('remote_write', 'remote_apply') } ]);
 
 sub headline
 {
@@ -448,7 +610,7 @@ sub headline
 	my $machine = $results{$file}{machine};
 	return "Linux $machine->{linux}, QEMU $machine->{qemu}, rdma-core"
 	  . " $machine->{rdma_core}"
-	  . ($file =~ /postgres|levels/ ? ", PostgreSQL $machine->{postgresql}" : '')
+	  . ($file eq 'postgres' ? ", PostgreSQL $machine->{postgresql}" : '')
 	  . ($results{$file}{quick} ? ', a quick sample' : '') . ".\n";
 }
 
@@ -482,6 +644,7 @@ my %colour = (
 	local               => '#b6bcc4',
 	stock               => '#e08a2c',
 	rsockets            => '#b5563c',
+	smc                 => '#7a5230',
 	shm                 => '#17776f',
 	'shm-module'        => '#5fb8a5',
 	rdma                => '#3d4fb8',
@@ -577,7 +740,8 @@ sub plot_commits
 			[ $colour{$config}, $label{$config},
 				map { [ $_->{clients}, $_->{$key} * $scale ] }
 				  sort { $a->{clients} <=> $b->{clients} }
-				  grep { $_->{$key} } rows('postgres', config => $config) ]
+				  grep { $_->{$key} && $_->{level} =~ /^(?:on|local)$/ }
+				  rows('postgres', config => $config) ]
 		} @configs);
 }
 
