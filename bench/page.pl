@@ -3,6 +3,7 @@
 # docs/BENCHMARKS.md, between their markers, and the plots' scripts.
 # usage: page.pl --collect FILE [--launcher] [--quick] <LINES
 #        page.pl --collect FILE --collect-demo RESULTS.json [--quick]
+#        page.pl --rows RESULTS.json --where TEXT >LINES
 #        page.pl --results DIR --page DOCUMENT --plots DIR
 #
 # LINES: JSON objects, one a line; others are not looked at.
@@ -131,7 +132,7 @@ my @configs = qw(local stock rsockets smc shm shm-module rdma rdma-module);
 my @peers = qw(stock rsockets smc);
 
 my %is_text = map { $_ => 1 } 'case', 'path', 'stage', 'commit level',
-  'replication', 'replication, 1 client, `on`', 'mode', 'target';
+  'replication', 'replication, 1 client, `on`', 'mode', 'target', 'where';
 
 # table HEADS ROW...
 sub table
@@ -169,7 +170,7 @@ sub known_paths
 
 sub left_out
 {
-	return '' if $results{waits}{launcher};
+	return '' if !$results{waits} || $results{waits}{launcher};
 	return "\nLeft out: FastWake's modes for verbs programs, since the tree that was"
 	  . " measured had no `fastwake run`.\n";
 }
@@ -425,6 +426,44 @@ sub failures
 	return join '', map { "\n- $_\n" } @notes;
 }
 
+# With more than one processor.
+sub where { return unique(map { $_->{where} } rows('cores')) }
+
+sub cores_table
+{
+	my @rows;
+	for my $where (where())
+	{
+		my $base = row('cores', case => 'cores', where => $where, path => 'event');
+		for my $path (@paths)
+		{
+			my $row = row('cores', case => 'cores', where => $where, path => $path) or next;
+			push @rows, [ $where, $label{$path},
+				$row->{failed} ? us($row) : ratio($row, $base),
+				decimals('%.2f', $row->{switches}) ];
+		}
+	}
+	return table([ 'where', 'path', 'p50 / stock events', 'switches per round trip' ], @rows)
+	  . left_out();
+}
+
+sub cores_commits_table
+{
+	my @rows;
+	for my $where (where())
+	{
+		my $base = row('cores', case => 'commits', where => $where, config => 'stock');
+		push @rows, map { [
+				$where, $_->{clients}, $label{ $_->{config} }, ratio($_, $base, 'tps'),
+				decimals('%.2f', $_->{switches_per_commit}),
+				decimals('%.2f', $_->{signals_per_commit}),
+				decimals('%.1f', $_->{syscalls_per_commit}) ] }
+		  map { row('cores', case => 'commits', where => $where, config => $_) } @configs;
+	}
+	return table([ 'where', 'clients', 'replication', 'tps / stock TCP', 'switches', 'signals',
+			'system calls' ], @rows);
+}
+
 # Modes of the module, beside the default.
 sub modes_table
 {
@@ -602,6 +641,8 @@ my %section = (
 	targets    => [ 'postgres', \&targets_table ],
 	modes      => [ 'postgres', \&modes_table ],
 	standbys   => [ 'postgres', \&standbys_table ],
+	cores      => [ 'cores',    \&cores_table ],
+	'cores-commits' => [ 'cores', \&cores_commits_table ],
 	levels     => [ 'postgres', sub { commits_table('remote_write', 'remote_apply') } ]);
 
 sub headline
@@ -610,7 +651,7 @@ sub headline
 	my $machine = $results{$file}{machine};
 	return "Linux $machine->{linux}, QEMU $machine->{qemu}, rdma-core"
 	  . " $machine->{rdma_core}"
-	  . ($file eq 'postgres' ? ", PostgreSQL $machine->{postgresql}" : '')
+	  . ($file =~ /postgres|cores/ ? ", PostgreSQL $machine->{postgresql}" : '')
 	  . ($results{$file}{quick} ? ', a quick sample' : '') . ".\n";
 }
 
@@ -760,7 +801,14 @@ sub write_plots
 
 # --- main ----------------------------------------------------------------------
 
-if ($opt{collect})
+if ($opt{rows})
+{
+	my $demo = decode_json(slurp($opt{rows}));
+	print JSON::PP->new->canonical->encode(
+		{ %$_, case => 'commits', where => $opt{where} }), "\n"
+	  for @{ $demo->{rows} };
+}
+elsif ($opt{collect})
 {
 	collect();
 }

@@ -497,7 +497,7 @@ sub notes
 	  . ' each). It counts work, not cache misses, the real cost of interrupts'
 	  . ' or sleep states; ratios within this table count, not its absolute'
 	  . ' times.'
-	  if $opt{lab};
+	  if $opt{lab} && !$opt{cpus};
 	my @zeros = sort { $b <=> $a } map { $_->{zero_share} } @$cells;
 	push @notes,
 	  sprintf 'pgbench logged a latency of 0 for up to %.0f %% of the'
@@ -548,7 +548,9 @@ sub headline
 {
 	my ($machine) = @_;
 	return "PostgreSQL $machine->{postgresql}, Linux $machine->{kernel}, "
-	  . ($opt{lab} ? 'lab, icount clock, 1 processor' : $machine->{processor});
+	  . (!$opt{lab} ? $machine->{processor}
+		: $opt{cpus} ? "lab, real time, $opt{cpus} processors"
+		: 'lab, icount clock, 1 processor');
 }
 
 sub summary_text

@@ -4,15 +4,19 @@
  * program, which fastwake run may take over.
  *
  * usage: pingpong [-d DEVICE] [-g GID-INDEX] [-s BYTES] [-n ROUND-TRIPS]
- *		   [-i INTERVAL-US] [-l LABEL] poll|event
+ *		   [-i INTERVAL-US] [-l LABEL] [-r client|server] poll|event
  *
  * poll: each looks at its completion queue again and again, and gives the core
  * to the other after each look that found nothing, as the two may share one.
  * event: each sleeps in ibv_get_cq_event(3).
  *
  * A round trip begins INTERVAL after the one before (0: at once).  Prints what
- * fastwake bench --json does, for half a round trip (one way), and the processor
- * time used: "busy", a share of the time that all of it took.
+ * fastwake bench --json does, for half a round trip (one way), the processor
+ * time used: "busy", a share of the time that all of it took, and the context
+ * switches of this process per round trip.
+ *
+ * -r: one of the two only, on this machine; they tell each other where they are by
+ * their standard input and output, and the client's figures go to standard error.
  */
 #include <errno.h>
 #include <infiniband/verbs.h>
@@ -21,6 +25,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -276,19 +281,30 @@ STAGE static void send_one(struct side *s)
 /* The two processes                                                  */
 /* ------------------------------------------------------------------ */
 
-static void echo(int in, int out)
+/* Answers so many. */
+static void echo(int in, int out, uint32_t n)
 {
 	struct side s;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	open_side(&s);
 	if (by_event)
 		arm(&s);
 	exchange(&s, in, out);
-	for (;;) {
+	for (; n > 0; n--) {
 		receive(&s);
 		send_one(&s);
 	}
+	/* The last answer may still be on its way. */
+	if (read(in, &s, 1) < 0)
+		die("pipe");
+}
+
+static double switches(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return (double)(usage.ru_nvcsw + usage.ru_nivcsw);
 }
 
 /* Nanoseconds that the first processor has been idle since boot, to 10 ms. */
@@ -347,20 +363,30 @@ static void measure(int in, int out, uint64_t interval, struct figures *figures)
 	}
 }
 
-static void print(struct figures *figures, const char *label, uint64_t interval,
-		  double busy)
+/* Measures and prints. */
+static void report(int in, int out, uint64_t interval, uint32_t n,
+		   const char *label)
 {
-	figures_print_open(figures, "pingpong", label);
-	printf(", \"bytes\": %u, \"interval_us\": %llu, \"busy\": %.4f}\n",
-	       size, (unsigned long long)(interval / 1000), busy);
+	uint64_t idle = idle_time(), begin = now();
+	double busy, switched = switches();
+	struct figures figures;
+
+	figures_init(&figures, n);
+	measure(in, out, interval, &figures);
+	busy = 1 - (double)(idle_time() - idle) / (double)(now() - begin);
+	switched = (switches() - switched) / figures_total(&figures);
+	figures_print_open(&figures, "pingpong", label);
+	printf(", \"bytes\": %u, \"interval_us\": %llu, \"busy\": %.4f, \"switches\": %.3f}\n",
+	       size, (unsigned long long)(interval / 1000), busy, switched);
 }
 
-static const char *parse(int argc, char **argv, uint32_t *n, uint64_t *interval)
+static const char *parse(int argc, char **argv, uint32_t *n, uint64_t *interval,
+			 char *role)
 {
 	const char *label = NULL;
 	int option;
 
-	while ((option = getopt(argc, argv, "d:g:s:n:i:l:")) != -1) {
+	while ((option = getopt(argc, argv, "d:g:s:n:i:l:r:")) != -1) {
 		switch (option) {
 		case 'd':
 			device_name = optarg;
@@ -380,6 +406,9 @@ static const char *parse(int argc, char **argv, uint32_t *n, uint64_t *interval)
 		case 'l':
 			label = optarg;
 			break;
+		case 'r':
+			*role = *optarg;
+			break;
 		default:
 			exit(2);
 		}
@@ -392,24 +421,32 @@ static const char *parse(int argc, char **argv, uint32_t *n, uint64_t *interval)
 
 int main(int argc, char **argv)
 {
-	int there[2], back[2];
-	uint64_t interval = 0, begin, idle;
-	struct figures figures;
+	int there[2], back[2], out;
+	uint64_t interval = 0;
 	const char *label;
 	uint32_t n = 1000;
+	char role = 0;
 	pid_t child;
 
-	label = parse(argc, argv, &n, &interval);
-	figures_init(&figures, n);
+	label = parse(argc, argv, &n, &interval, &role);
+	if (role == 's') {
+		echo(STDIN_FILENO, STDOUT_FILENO, n + n / 10);
+		return 0;
+	}
+	if (role == 'c') {
+		out = dup(STDOUT_FILENO);
+		if (out < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+			die("dup");
+		report(STDIN_FILENO, out, interval, n, label);
+		return 0;
+	}
 	if (pipe(there) != 0 || pipe(back) != 0 || (child = fork()) < 0)
 		die("fork");
-	if (child == 0)
-		echo(there[0], back[1]);
-	idle = idle_time();
-	begin = now();
-	measure(back[0], there[1], interval, &figures);
-	print(&figures, label, interval,
-	      1 - (double)(idle_time() - idle) / (double)(now() - begin));
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		echo(there[0], back[1], UINT32_MAX);
+	}
+	report(back[0], there[1], interval, n, label);
 	kill(child, SIGKILL);
 	return 0;
 }
