@@ -439,7 +439,8 @@ sub cores_table
 		{
 			my $row = row('cores', case => 'cores', where => $where, path => $path) or next;
 			push @rows, [ $where, $label{$path},
-				$row->{failed} ? us($row) : ratio($row, $base),
+				$row->{failed} ? us($row) : !$row->{p50_us} || !$base->{p50_us} ? ''
+				: sprintf('%.2g', $row->{p50_us} / $base->{p50_us}),
 				decimals('%.2f', $row->{switches}) ];
 		}
 	}
