@@ -21,7 +21,6 @@ my $primary = make_primary('primary',
 	conf => fault_conf() . <<'END');
 synchronous_commit = on
 wal_sender_timeout = 0
-wal_keep_size = 256MB
 END
 $primary->start;
 $primary->safe_psql('postgres', 'CREATE EXTENSION pg_fastwake');

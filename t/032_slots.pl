@@ -16,9 +16,10 @@ use Test::More;
 my $rows = 'SELECT run, client, count(*), sum(id) FROM acked '
   . 'GROUP BY 1, 2 ORDER BY 1, 2';
 
-# An autovacuum under way would keep rows that shall be removed.
-my $primary =
-  make_primary('primary', conf => fault_conf() . "autovacuum = off\n");
+# An autovacuum under way would keep rows that shall be removed.  The slot alone
+# keeps WAL.
+my $primary = make_primary('primary',
+	conf => fault_conf() . "autovacuum = off\nwal_keep_size = 0\n");
 $primary->start;
 $primary->safe_psql('postgres',
 	'CREATE EXTENSION pg_fastwake; CREATE TABLE kept AS '

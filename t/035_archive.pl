@@ -16,7 +16,10 @@ use Test::More;
 my $rows = 'SELECT run, client, count(*), sum(id), md5(string_agg(filler, id::text '
   . 'ORDER BY id)) FROM acked GROUP BY 1, 2 ORDER BY 1, 2';
 
-my $primary = make_primary('primary', has_archiving => 1, conf => fault_conf());
+# What the standby has not got is soon in the archive only.
+my $primary = make_primary('primary',
+	has_archiving => 1,
+	conf => fault_conf() . "wal_keep_size = 0\n");
 $primary->start;
 $primary->safe_psql('postgres', 'CREATE EXTENSION pg_fastwake');
 create_rows($primary);

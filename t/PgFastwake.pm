@@ -41,7 +41,9 @@ extension_destdir = '$destdir'
 END
 }
 
-# Settings that every server under test has.
+# Settings that every server under test has.  wal_keep_size: else a checkpoint, a base
+# backup's or one that is due, may remove the segment that a walsender is about to
+# finish, and its standby never comes back.
 sub common_conf
 {
 	return private_conf() . <<"END";
@@ -49,6 +51,7 @@ listen_addresses = '127.0.0.1'
 log_line_prefix = '%m [%p] %b '
 wal_retrieve_retry_interval = 200ms
 max_wal_senders = 8
+wal_keep_size = 256MB
 END
 }
 
