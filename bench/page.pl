@@ -451,6 +451,7 @@ sub cores_table
 sub cores_commits_table
 {
 	my @rows;
+	return "Not in this sample.\n" if !rows('cores', case => 'commits');
 	for my $where (where())
 	{
 		my $base = row('cores', case => 'commits', where => $where, config => 'stock');
