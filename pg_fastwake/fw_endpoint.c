@@ -68,6 +68,18 @@ refuse(const char *reason)
 	return answer;
 }
 
+/*
+ * The same for a failure of ours, in the words of the library, which the standby
+ * would give as its own: "raise it" is meant for this server.
+ */
+static const char *
+refuse_failure(const char *failure)
+{
+	(void) refuse(failure);
+	snprintf(answer, sizeof(answer), FW_TCP "on the primary: %s", failure);
+	return answer;
+}
+
 /* NULL if a channel may be offered, else why not. */
 static const char *
 offer_obstacle(void)
@@ -103,7 +115,7 @@ start_listening(void)
 		if (reason[0] == '\0')
 			snprintf(reason, sizeof(reason), "could not listen: %s",
 					 strerror(-rc));
-		return refuse(reason);
+		return refuse_failure(reason);
 	}
 	FwConnSetTcp(FwConnClaim(FW_ROLE_SENDER, application_name), not_connected);
 	/* START_REPLICATION shall end this, whether or not there is a channel. */
@@ -151,7 +163,7 @@ accept_channel(void)
 		if (reason[0] == '\0')
 			snprintf(reason, sizeof(reason), "could not accept: %s",
 					 strerror(-rc));
-		return refuse(reason);
+		return refuse_failure(reason);
 	}
 	close_listener();
 	/* All that were refused meanwhile make one line; the last says why. */
