@@ -4,7 +4,7 @@
  *
  * Armed whenever a waiter joins the poll set, or a scanner stops with waiters
  * left.  It runs until the set is empty or somebody else scans.  If it finds the
- * core idle it wakes the dispatcher.
+ * core idle it wakes the dispatcher, and runs until that scans.
  *
  * Locking: runs in an interrupt on the core it looks after, so it can only try
  * the lock: the code it interrupted may hold it.  ->backstop_armed changes under
@@ -118,15 +118,16 @@ static bool fw_backstop_look(struct fw_core *core, u64 now_ns)
 	core->looked = 0;
 	core->stats->backstop_wakes += woken;
 	trace_backstop(core->cpu, woken, core->nr_waiters);
-	core->backstop_armed = false;
-	if (!core->nr_waiters || READ_ONCE(core->stats->scanner))
-		return false;
-	if (core->dispatcher && is_idle_task(current) && !woken) {
+	core->backstop_armed =
+		core->nr_waiters && !READ_ONCE(core->stats->scanner);
+	/*
+	 * It may be a while until it scans: whoever else is woken by this interrupt
+	 * takes the core before it.  So the timer goes on until it does.
+	 */
+	if (core->backstop_armed && core->dispatcher && is_idle_task(current) &&
+	    !woken)
 		fw_dispatcher_wake(core);
-		return false;
-	}
-	core->backstop_armed = true;
-	return true;
+	return core->backstop_armed;
 }
 
 /* At least the period asked for, and so that looking takes its share only. */
