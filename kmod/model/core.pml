@@ -4,7 +4,7 @@
  *
  * Two waiters, the core's dispatcher, the backstop timer, a task that computes;
  * somebody who stores words, time that passes, signals.  Names are those of
- * wait.c, pollset.c, dispatcher.c and backstop.c.
+ * wait.c, pollset.c, dispatcher.c, backstop.c and hotplug.c.
  *
  * Checked for every order of their steps:
  *
@@ -12,7 +12,8 @@
  *		  a signal, does not stay in WAIT (weakly fair processes);
  *	alive()	  nobody touches a waiter that may have been freed;
  *	queued	  a waiter is taken out of the set once only, and is not in it
- *		  when it has returned.
+ *		  when it has returned;
+ *	stops	  a core that goes down comes up again: its dispatcher ends.
  *
  * A step is what others cannot tell from one: what is done under the lock of the
  * core, an interrupt, a look.  A timer that only found the lock taken has not
@@ -22,6 +23,16 @@
  * A runnable task may take the core at any time from one that may be preempted,
  * by taking a step.  A waiter that is woken or preempted may go on elsewhere, on
  * a core that is its own, and of which there is no more to say.
+ *
+ * Parts that a check may do with or without:
+ *
+ *	SWITCH	   a WAIT may begin with one
+ *	PUT_OFF	   who joins may put the timer off; FOREVER: again and again
+ *	HOTPLUG	   the core goes down, and comes up again
+ *	LIFETIME   waiters end, and RCU
+ *	STAY	   nobody goes elsewhere
+ *	COMPUTING  somebody computes all the time
+ *	NO_OTHER   nobody else computes
  */
 
 #ifndef ROUNDS
@@ -34,6 +45,8 @@
 #define TASKS 4
 #define NONE  4
 
+#define OTHER(w) (1 - (w))
+
 /* ---- the scheduler's ---- */
 
 byte owner = NONE;  /* who has the core, with preemption disabled */
@@ -41,10 +54,19 @@ bool idle;	    /* is_idle_task(current), perhaps with someone just woken */
 bool rq[TASKS];	    /* runnable */
 bool asleep[TASKS]; /* task state: to leave the run queue in schedule() */
 bool here[TASKS];   /* on this core, else elsewhere */
+bool cpuhp;	    /* the thread that takes the core down is runnable */
 
 #define RUNS(t)	   (rq[t] && (!here[t] || owner == NONE || owner == (t)))
 #define ON_CORE(t) (rq[t] && here[t])
-#define NR_RUNNING (ON_CORE(0) + ON_CORE(1) + ON_CORE(D) + ON_CORE(H))
+#define OTHERS	   (ON_CORE(0) + ON_CORE(1) + ON_CORE(H))
+#define NR_RUNNING (OTHERS + ON_CORE(D) + cpuhp)
+
+/*
+ * SCHED_IDLE: while others are runnable the dispatcher gets a turn now and then,
+ * on which nothing may depend.
+ */
+bool turn;
+#define RUNS_D (rq[D] && (owner == D || (owner == NONE && (turn || OTHERS == 0))))
 
 /* By the task itself. */
 inline schedule(t)
@@ -69,7 +91,9 @@ inline wake_up_process(t)
 			rq[t] = true;
 			if
 			:: here[t] = true
+#ifndef STAY
 			:: t < NW -> here[t] = false
+#endif
 			fi
 		:: else
 		fi
@@ -79,15 +103,16 @@ inline wake_up_process(t)
 
 /* ---- the waiters' ---- */
 
-mtype = { PENDING, LOOKED, EXPIRED, AGAIN, BLOCKED, WOKE, BUSY, EMPTY };
+mtype = { PENDING, LOOKED, EXPIRED, AGAIN, BLOCKED, JOINED, WOKE, BUSY, EMPTY };
 
 bool in_wait[NW];
 bool changed[NW]; /* the word of a waiter in WAIT */
 bool expired[NW];
 bool sig[NW];
+bool woken[NW]; /* ->event: FW_EVENT_WOKEN */
 mtype result[NW] = PENDING;
 
-#define DUE(w) (in_wait[w] && (changed[w] || expired[w] || sig[w]))
+#define DUE(w) (in_wait[w] && (changed[w] || expired[w] || sig[w] || woken[w]))
 
 /*
  * RCU: a bit for each reader.  A grace period, begun when a waiter was
@@ -139,11 +164,16 @@ end:	do
 
 /* ---- pollset.c ---- */
 
+bool online = true;
 bool queued[NW];
 bool armed; /* ->backstop_armed */
+bool timer; /* the timer runs */
+bool due;   /* its period is over; of no interest unless it is put off */
+bool seen[NW]; /* looked at since it was set: ->looked */
 bool dispatcher_asleep;
 bool elect;
 bool scanner; /* somebody scans */
+bool should_stop; /* kthread_should_stop() */
 
 #define NR_WAITERS (queued[0] + queued[1])
 
@@ -160,13 +190,30 @@ inline end_wait(w, why)
 	result[w] = why
 }
 
+#ifdef PUT_OFF
+inline all_seen()
+{
+	seen[0] = true;
+	seen[1] = true
+}
+
+inline none_seen()
+{
+	seen[0] = false;
+	seen[1] = false
+}
+#else
+#define all_seen()  skip
+#define none_seen() skip
+#endif
+
 /* Sets FOUND to a waiter with a watch that holds. */
 inline scan(found)
 {
 	if
 	:: queued[0] && changed[0] -> found = 0; end_wait(0, LOOKED)
 	:: queued[1] && changed[1] -> found = 1; end_wait(1, LOOKED)
-	:: else
+	:: else -> all_seen()
 	fi
 }
 
@@ -179,17 +226,95 @@ inline expire(found)
 	fi
 }
 
+/* ---- backstop.c ---- */
+
+inline fw_backstop_set()
+{
+	timer = true;
+	due = false;
+#ifndef SEEN_ONCE_AND_FOR_ALL
+	none_seen()
+#endif
+}
+
+inline fw_backstop_arm()
+{
+	if
+	:: !armed && online -> armed = true; fw_backstop_set()
+	:: else
+	fi
+}
+
 inline take_over()
 {
-	armed = armed || NR_WAITERS > 0
+	if
+	:: NR_WAITERS > 0 -> fw_backstop_arm()
+	:: else
+	fi
 }
+
+inline backstop_look(w, woke)
+{
+	if
+	:: queued[w] && changed[w] -> end_wait(w, LOOKED); wake_up_process(w); woke = true
+	:: queued[w] && !changed[w] && expired[w] -> end_wait(w, EXPIRED); wake_up_process(w)
+	:: else
+	fi
+}
+
+#ifdef PUT_OFF
+#define DUE_TIMER due
+#else
+#define DUE_TIMER true
+#endif
+#define ALL_SEEN ((!queued[0] || seen[0]) && (!queued[1] || seen[1]))
+
+#ifdef PUT_OFF
+/*
+ * Words need not be looked at that were looked at since; times always are.  Whoever
+ * does it may find himself.
+ */
+inline fw_backstop_put_off(woke)
+{
+#ifndef PUT_OFF_BLINDLY
+	if
+	:: ALL_SEEN ->
+		if
+		:: queued[0] && expired[0] -> end_wait(0, EXPIRED); wake_up_process(0)
+		:: else
+		fi;
+		if
+		:: queued[1] && expired[1] -> end_wait(1, EXPIRED); wake_up_process(1)
+		:: else
+		fi
+	:: else ->
+		backstop_look(0, woke);
+		backstop_look(1, woke)
+	fi;
+#endif
+	woke = false;
+	fw_backstop_set()
+}
+
+/* Whether it is put off is a matter of how many have come, and of the clock. */
+inline fw_backstop_joined(woke)
+{
+	if
+	:: armed -> fw_backstop_put_off(woke)
+	:: armed -> skip
+	:: !armed -> fw_backstop_arm()
+	fi
+}
+#else
+#define fw_backstop_joined(woke) fw_backstop_arm()
+#endif
 
 /* ---- wait.c ---- */
 
 /* fw_look(), and the clock where FW_EXPIRED may come of it. */
 inline look(w, with_clock, ret)
 {
-	ret = (changed[w] || sig[w] -> LOOKED :
+	ret = (changed[w] || sig[w] || woken[w] -> LOOKED :
 		(with_clock && expired[w] -> EXPIRED : PENDING))
 }
 
@@ -256,25 +381,32 @@ inline fw_spin(w, ret, peer, handed)
 	:: atomic { RUNS(w) && here[w] -> owner = w };
 	   fw_spin_on(w, ret, peer, handed);
 	   fw_spin_end(w, ret)
+#ifndef STAY
 	/* How long it spins elsewhere is of no interest. */
 	:: atomic { RUNS(w) -> here[w] = false; ret = LOOKED }
+#endif
 	fi
 }
 
-inline fw_block(w, ret, handed)
+inline fw_join(w, handed, woke)
+{
+	result[w] = PENDING;
+	queued[w] = true;
+	elect = (!handed && !dispatcher_asleep);
+#ifndef NO_ARM_BLOCK
+	fw_backstop_joined(woke)
+#endif
+}
+
+inline fw_block(w, ret, handed, woke)
 {
 	if
 	:: atomic {
-		RUNS(w) && here[w] ->
+		RUNS(w) && here[w] && online ->
 		owner = w;
 		/* (E1) */
 		ret = PENDING;
-		result[w] = PENDING;
-		queued[w] = true;
-		elect = (!handed && !dispatcher_asleep);
-#ifndef NO_ARM_BLOCK
-		armed = true
-#endif
+		fw_join(w, handed, woke)
 	   };
 	   atomic {
 		RUNS(w) ->
@@ -286,8 +418,12 @@ inline fw_block(w, ret, handed)
 		handed = false;
 		owner = NONE
 	   }
+	/* It parks. */
+	:: atomic { RUNS(w) && here[w] && !online -> handed = false; ret = EXPIRED }
+#ifndef STAY
 	/* Elsewhere there is no need to. */
 	:: atomic { RUNS(w) -> here[w] = false; handed = false; ret = AGAIN }
+#endif
 	fi
 }
 
@@ -319,23 +455,91 @@ inline fw_sleep(w, ret)
 	od
 }
 
+#ifdef SWITCH
+/*
+ * To the other if it is in the set of this core, whose place is taken; else as WAKE
+ * if it waits, or to somebody of whom there is no more to say.
+ */
+inline fw_switch_to(w, ret, handed, woke)
+{
+	if
+	:: atomic {
+		RUNS(w) && here[w] && queued[OTHER(w)] && online -> /* (S2) */
+		owner = w
+#ifndef NO_LOOK_UNDER_LOCK
+		;
+#else
+	   };
+	   atomic {
+		RUNS(w) ->
+#endif
+		/* (S3), (S4) */
+		handed = true;
+		end_wait(OTHER(w), JOINED);
+		fw_join(w, handed, woke)
+	   };
+	   atomic {
+		RUNS(w) ->
+		wake_up_process(OTHER(w)); /* (S5) */
+		if
+		:: NR_RUNNING == 1 && dispatcher_asleep -> wake_up_process(D)
+		:: else
+		fi;
+		handed = false;
+		ret = JOINED;
+		owner = NONE
+	   }
+	:: atomic {
+		RUNS(w) && in_wait[OTHER(w)] && !woken[OTHER(w)] ->
+		woken[OTHER(w)] = true;
+		wake_up_process(OTHER(w));
+		handed = true
+	   }
+	:: atomic { RUNS(w) -> handed = true }
+	:: atomic { RUNS(w) -> skip } /* WAIT */
+	fi
+}
+#else
+#define fw_switch_to(w, ret, handed, woke) skip
+#endif
+
+/*
+ * With FOREVER waiter 1 waits again and again, as far as the scheduler lets it: who is
+ * runnable gets the core before another has it many times.
+ */
+#ifdef FOREVER
+#define ONE_MORE(w, round) ((w) == 1 || (round) < ROUNDS)
+#define MAY_BEGIN(w)	   ((w) == 0 || !ON_CORE(0))
+#else
+#define MAY_BEGIN(w)	   true
+#define ONE_MORE(w, round) ((round) < ROUNDS)
+#endif
+
 proctype waiter(byte w)
 {
 	byte round, peer = NONE;
-	bool handed;
+	bool handed, woke;
 	mtype ret = PENDING;
 
 	do
-	:: atomic { round < ROUNDS && RUNS(w) -> round++; in_wait[w] = true };
+	:: atomic {
+		ONE_MORE(w, round) && MAY_BEGIN(w) && RUNS(w) ->
+		round = (round < ROUNDS -> round + 1 : round);
+		in_wait[w] = true
+	   };
+	   fw_switch_to(w, ret, handed, woke);
 	   do
-	   :: fw_spin(w, ret, peer, handed);
+	   :: if
+	      :: ret == PENDING -> fw_spin(w, ret, peer, handed)
+	      :: else
+	      fi;
 	      if
-	      :: ret == BLOCKED ->
-		fw_block(w, ret, handed);
-		if
-		:: ret == PENDING -> fw_sleep(w, ret)
-		:: else
-		fi
+	      :: ret == BLOCKED -> fw_block(w, ret, handed, woke)
+	      :: ret == JOINED -> ret = PENDING
+	      :: else
+	      fi;
+	      if
+	      :: ret == PENDING -> fw_sleep(w, ret)
 	      :: else
 	      fi;
 	      if
@@ -350,12 +554,13 @@ proctype waiter(byte w)
 		changed[w] = false;
 		expired[w] = false;
 		sig[w] = false;
+		woken[w] = false;
 		result[w] = PENDING;
 		ret = PENDING
 	   }
 	/* UNREGISTER; the task exits. */
 	:: atomic {
-		round == ROUNDS && RUNS(w) ->
+		!ONE_MORE(w, round) && RUNS(w) ->
 		call_rcu(w);
 		rq[w] = false;
 		idle = (NR_RUNNING == 0);
@@ -376,7 +581,7 @@ inline prepare_to_sleep()
 inline awake_again()
 {
 	atomic {
-		RUNS(D) ->
+		RUNS_D ->
 		scheduled(D);
 		asleep[D] = false;
 		dispatcher_asleep = false
@@ -386,14 +591,14 @@ inline awake_again()
 inline sleep_while_empty(nobody)
 {
 #ifdef LOOK_BEFORE_ASLEEP
-	atomic { RUNS(D) -> nobody = (NR_WAITERS == 0) };
-	atomic { RUNS(D) -> prepare_to_sleep() };
+	atomic { RUNS_D -> nobody = (NR_WAITERS == 0 && !should_stop) };
+	atomic { RUNS_D -> prepare_to_sleep() };
 #else
-	atomic { RUNS(D) -> prepare_to_sleep() };	  /* (D1) */
-	atomic { RUNS(D) -> nobody = (NR_WAITERS == 0) }; /* (D2) */
+	atomic { RUNS_D -> prepare_to_sleep() };	  /* (D1) */
+	atomic { RUNS_D -> nobody = (NR_WAITERS == 0 && !should_stop) }; /* (D2) */
 #endif
 	atomic {
-		RUNS(D) ->
+		RUNS_D ->
 		if
 		:: nobody -> nobody = false; schedule(D)
 		:: else
@@ -407,7 +612,7 @@ inline fw_scan(peer, leave)
 {
 	do
 	:: atomic {
-		RUNS(D) -> /* fw_find() */
+		RUNS_D -> /* fw_find() */
 		rcu_read_lock(D);
 		scan(peer);
 		if
@@ -429,7 +634,7 @@ inline fw_scan(peer, leave)
 #endif
 	   };
 	   atomic {
-		RUNS(D) ->
+		RUNS_D ->
 		if
 		:: peer != NONE ->
 			prepare_to_sleep();
@@ -454,7 +659,7 @@ inline scan_as_dispatcher(peer, leave)
 {
 	fw_scan(peer, leave);
 	atomic {
-		RUNS(D) ->
+		RUNS_D ->
 		scanner = false;
 #ifdef TAKE_OVER_BEFORE_END
 		if
@@ -470,13 +675,26 @@ inline scan_as_dispatcher(peer, leave)
 	}
 }
 
+inline sleep_until_woken()
+{
+	atomic {
+		RUNS_D ->
+		if
+#ifndef NO_LOOK_AT_STOP
+		:: should_stop -> asleep[D] = false
+#endif
+		:: else -> schedule(D)
+		fi
+	};
+	awake_again()
+}
+
 inline yield()
 {
 	if
-	:: atomic { RUNS(D) && NR_RUNNING > 1 -> prepare_to_sleep() };
-	   atomic { RUNS(D) -> schedule(D) };
-	   awake_again()
-	:: atomic { RUNS(D) && NR_RUNNING == 1 -> skip }
+	:: atomic { RUNS_D && NR_RUNNING > 1 -> prepare_to_sleep() };
+	   sleep_until_woken()
+	:: atomic { RUNS_D && NR_RUNNING == 1 -> skip }
 	fi
 }
 
@@ -487,60 +705,112 @@ active proctype dispatcher()
 	mtype leave = PENDING;
 
 end:	do
-	:: atomic { RUNS(D) && NR_WAITERS == 0 -> skip };
+	:: atomic { RUNS_D && should_stop -> rq[D] = false; idle = (NR_RUNNING == 0) }
+	:: atomic { RUNS_D && !should_stop && NR_WAITERS == 0 -> skip };
 	   sleep_while_empty(nobody)
-	:: atomic { RUNS(D) && NR_WAITERS > 0 -> owner = D; scanner = true };
+	:: atomic { RUNS_D && !should_stop && NR_WAITERS > 0 -> owner = D; scanner = true };
 	   scan_as_dispatcher(peer, leave);
 	   if
 	   :: leave == WOKE ->
 		leave = PENDING;
-		atomic { RUNS(D) -> schedule(D) };
-		awake_again()
+		sleep_until_woken()
 	   :: leave == BUSY -> leave = PENDING; yield()
 	   :: leave == EMPTY -> leave = PENDING
 	   fi
 	od
 }
 
-/* ---- backstop.c ---- */
-
-inline backstop_look(w, woke)
-{
-	if
-	:: queued[w] && changed[w] -> end_wait(w, LOOKED); wake_up_process(w); woke = true
-	:: queued[w] && !changed[w] && expired[w] -> end_wait(w, EXPIRED); wake_up_process(w)
-	:: else
-	fi
-}
+/* ---- backstop.c: the interrupt ---- */
 
 active proctype backstop()
 {
 	bool woke;
 
 end:	do
+#ifdef PUT_OFF
+	:: atomic { timer && !due -> due = true }
+#endif
 	:: atomic {
-		armed ->
+		timer && DUE_TIMER ->
+		timer = false;
 		backstop_look(0, woke);
 		backstop_look(1, woke);
 		armed = false;
 		if
-		:: NR_WAITERS > 0 && !scanner && idle && !woke ->
+		:: NR_WAITERS > 0 && !scanner ->
+#ifdef GIVE_UP_FOR_DISPATCHER
+			armed = !(idle && !woke);
+#else
+#ifndef NO_REARM
+			armed = true;
+#endif
+#endif
 			if
-			:: dispatcher_asleep -> wake_up_process(D)
+			:: idle && !woke && dispatcher_asleep -> wake_up_process(D)
 			:: else
 			fi
-		:: NR_WAITERS > 0 && !scanner && !(idle && !woke) ->
-#ifdef NO_REARM
-			skip
-#else
-			armed = true
-#endif
+		:: else
+		fi;
+		if
+		:: armed -> fw_backstop_set()
 		:: else
 		fi;
 		woke = false
 	   }
 	od
 }
+
+/* ---- hotplug.c ---- */
+
+#ifdef HOTPLUG
+inline evict(w)
+{
+	if
+	:: queued[w] -> end_wait(w, AGAIN); wake_up_process(w)
+	:: else
+	fi
+}
+
+/*
+ * Down, and up again.  On the core itself, hence not while preemption is disabled there.  The waiters need
+ * not leave it: that they find it offline is what matters.
+ */
+active proctype hotplug()
+{
+	cpuhp = true;
+	atomic {
+		owner == NONE ->
+		idle = false;
+#ifdef EVICT_FIRST
+		evict(0);
+		evict(1)
+	};
+	atomic {
+		owner == NONE ->
+		idle = false;
+		online = false;
+#else
+		online = false;
+		evict(0);
+		evict(1);
+#endif
+		cpuhp = false
+	};
+	timer = false; /* hrtimer_cancel() */
+	atomic { should_stop = true; wake_up_process(D) };
+	atomic {
+		!rq[D] && !asleep[D] ->
+#ifndef ARMED_STAYS
+		armed = false;
+#endif
+		should_stop = false
+	};
+	/* fw_core_up() */
+	atomic { dispatcher_asleep = false; rq[D] = true };
+	cpuhp = true;
+	atomic { owner == NONE -> online = true; cpuhp = false }
+}
+#endif
 
 /* ---- what comes from outside ---- */
 
@@ -551,10 +821,14 @@ end:	do
 active proctype outside()
 {
 end:	do
+#ifndef NO_OTHER
 	:: atomic { RUNS(H) -> idle = false }
+#ifndef COMPUTING
 	:: atomic { RUNS(H) -> asleep[H] = true; schedule(H) }
 	:: atomic { !rq[H] -> wake_up_process(H) }
 	:: !rq[H] -> skip
+#endif
+#endif
 	:: atomic { in_wait[0] && !changed[0] && !expired[0] -> changed[0] = true }
 	:: atomic { in_wait[1] && !changed[1] && !expired[1] -> changed[1] = true }
 #ifndef NO_TIME
@@ -564,6 +838,10 @@ end:	do
 #ifndef NO_SIGNALS
 	:: atomic { in_wait[0] && !sig[0] -> sig[0] = true; wake_up_process(0) }
 #endif
+#ifdef FOREVER
+	:: atomic { in_wait[1] && !woken[1] -> woken[1] = true; wake_up_process(1) }
+#endif
+	:: turn = !turn
 	od
 }
 
@@ -573,7 +851,11 @@ init
 		rq[D] = true;
 		here[D] = true;
 		here[H] = true;
+#ifdef COMPUTING
+		rq[H] = true;
+#else
 		asleep[H] = true;
+#endif
 		rq[0] = true;
 		here[0] = true;
 		rq[1] = true;
@@ -584,3 +866,6 @@ init
 }
 
 ltl returns { []<>!DUE(0) }
+#ifdef HOTPLUG
+ltl stops { []<>online }
+#endif
