@@ -495,6 +495,7 @@ struct helper {
 	uint32_t id;
 	uint64_t word; /* which is watched for a change from 0 */
 	uint32_t nr_watches;
+	uint32_t flags; /* of WAIT */
 	volatile int result;
 	volatile int state; /* 1: registered, 2: done */
 };
@@ -504,12 +505,19 @@ static void *helper_main(void *arg)
 {
 	struct helper *h = arg;
 	struct fastwake_ioc_watch w = ne(h->word, 0);
+	struct fastwake_ioc_wait wait = { .size = sizeof(wait),
+					  .flags = h->flags,
+					  .waiter = h->id,
+					  .nr_watches = h->nr_watches,
+					  .watches = (uintptr_t)&w,
+					  .budget_ns = FWK_SECOND,
+					  .wake = NONE };
 	int rc;
 
 	fwk_register(fd, h->id);
 	h->state = 1;
 	do {
-		rc = fwk_wait(fd, h->id, &w, h->nr_watches, FWK_SECOND, 0);
+		rc = fwk_ioctl(fd, FASTWAKE_IOC_WAIT, &wait);
 	} while (rc == -ETIME);
 	h->result = rc;
 	h->state = 2;
@@ -517,14 +525,20 @@ static void *helper_main(void *arg)
 	return NULL;
 }
 
+static void helper_start_with(struct helper *h, uint32_t id, uint64_t word,
+			      uint32_t nr_watches, uint32_t flags)
+{
+	*h = (struct helper){
+		.id = id, .word = word, .nr_watches = nr_watches, .flags = flags
+	};
+	store(word, 0);
+	pthread_create(&h->thread, NULL, helper_main, h);
+}
+
 static void helper_start(struct helper *h, uint32_t id, uint64_t word,
 			 uint32_t nr_watches)
 {
-	*h = (struct helper){ .id = id,
-			      .word = word,
-			      .nr_watches = nr_watches };
-	store(word, 0);
-	pthread_create(&h->thread, NULL, helper_main, h);
+	helper_start_with(h, id, word, nr_watches, 0);
 }
 
 static const uint32_t *where;
@@ -681,6 +695,53 @@ static void test_signal(void)
 	}
 	tap_is(helper_end(&h), -EINTR, "a handler ends the wait: EINTR");
 	tap_ok(handled > 0, "it ran");
+}
+
+/* Signals until so many more have been handled, as long as the call lasts. */
+static void signal_often(const struct helper *h, int sig, int times)
+{
+	int until = handled + times, seen;
+
+	while (handled < until && h->state != 2) {
+		seen = handled;
+		if (!eventually(helper_waits(h) || h->state == 2))
+			return;
+		pthread_kill(h->thread, sig);
+		eventually(handled > seen || h->state == 2);
+	}
+}
+
+/*
+ * With FASTWAKE_WAIT_SLEEP nothing but a signal could end the wait in between: a budget
+ * as it is cut without does not.
+ */
+static void test_signal_restarts(void)
+{
+	struct sigaction restarting = { .sa_handler = on_signal,
+					.sa_flags = SA_RESTART };
+	struct sigaction ending = { .sa_handler = on_signal };
+	struct helper h;
+
+	sigaction(SIGUSR1, &restarting, NULL);
+	sigaction(SIGUSR2, &ending, NULL);
+	handled = 0;
+	helper_start_with(&h, 1, 1, 1,
+			  FASTWAKE_WAIT_RESTART | FASTWAKE_WAIT_SLEEP);
+	signal_often(&h, SIGUSR1, 20);
+	tap_is(handled, 20, "FASTWAKE_WAIT_RESTART: 20 signals are handled");
+	tap_is(h.state, 1, "and the call goes on");
+	eventually(helper_waits(&h));
+	store(1, 1);
+	fwk_wake(fd, 1);
+	tap_is(helper_end(&h), 0, "until its word has changed");
+
+	helper_start_with(&h, 1, 1, 1,
+			  FASTWAKE_WAIT_RESTART | FASTWAKE_WAIT_SLEEP);
+	/* One may arrive between two waits. */
+	while (h.state != 2)
+		signal_often(&h, SIGUSR2, 1);
+	tap_is(helper_end(&h), -EINTR,
+	       "it ends when a handler runs that was installed without SA_RESTART");
 }
 
 static void test_test_event(void)
@@ -852,6 +913,7 @@ int main(void)
 	test_unpin_in_wait();
 	test_unpin_killed();
 	test_signal();
+	test_signal_restarts();
 	test_test_event();
 	test_event_off();
 	tap_is(in_child(test_event_unprivileged), 0,
