@@ -101,9 +101,12 @@ static FwBacklog backlog;
  * write, which that flush follows at once, or of an apply, of which core makes
  * one per commit when it is idle otherwise.  Each saves a message and a wake-up
  * of the walsender per commit.  Not if the primary wants them promptly, or has
- * asked for a reply: its wal_sender_timeout may be about to end.
+ * asked for a reply: its wal_sender_timeout may be about to end.  If it wants only
+ * those of applies promptly, those of writes and flushes are held for as long as those
+ * of applies are otherwise, since one of an apply says all.
  */
-static bool prompt = false;		/* it does */
+static bool prompt = false;		/* it does, */
+static bool applies_only = false;	/* but only those of applies */
 static bool asked = false;		/* for one reply, in core's own words */
 static bool flush_follows = false;	/* core has been told to flush */
 static char held[FW_REPLY_LEN];
@@ -111,6 +114,7 @@ static int	held_len = 0;
 static uint64 held_until = 0;
 static uint64 replied = 0;		/* when a reply last left */
 static uint64 flushed = 0;		/* what it reported, in network order */
+static uint64 applied = 0;
 
 /* libpqwalreceiver's connection begins with libpq's. */
 static PGconn *
@@ -142,6 +146,7 @@ send_reply(const char *buffer, int nbytes)
 	if (nbytes == FW_REPLY_LEN && buffer[0] == 'r')
 	{
 		memcpy(&flushed, buffer + FW_REPLY_FLUSH, sizeof(flushed));
+		memcpy(&applied, buffer + FW_REPLY_APPLY, sizeof(applied));
 		asked = false;
 	}
 	rc = FwBacklogSend(&backlog, channel, stream, buffer, nbytes);
@@ -168,12 +173,14 @@ release_due(void)
 static uint64
 hold_time(const char *buffer, int nbytes, uint64 now)
 {
-	uint64		positions[2];	/* written, flushed */
+	uint64		positions[3];	/* written, flushed, applied */
 
-	if (prompt || asked || nbytes != FW_REPLY_LEN || buffer[0] != 'r' ||
+	if ((prompt && !applies_only) || asked || nbytes != FW_REPLY_LEN || buffer[0] != 'r' ||
 		buffer[FW_REPLY_REQUESTED] != 0 || now - replied > SILENCE_NS)
 		return 0;
 	memcpy(positions, buffer + FW_REPLY_WRITE, sizeof(positions));
+	if (prompt)
+		return positions[2] == applied ? HOLD_APPLY_NS : 0;
 	if (positions[0] == positions[1])
 		return flushed == positions[1] ? HOLD_APPLY_NS : 0;
 	/* until receive() is called again, at the latest */
@@ -238,8 +245,8 @@ forget_connection(void)
 	broken = 0;
 	backlog.start = backlog.end = 0;
 	held_len = 0;
-	flush_follows = prompt = asked = false;
-	replied = flushed = 0;
+	flush_follows = prompt = applies_only = asked = false;
+	replied = flushed = applied = 0;
 }
 
 static WalReceiverConn *
@@ -345,7 +352,7 @@ our_startstreaming(WalReceiverConn *conn, const WalRcvStreamOptions *options)
 	{
 		stream++;
 		streaming = true;
-		end_seen = delivered = false;
+		end_seen = delivered = applies_only = false;
 		tcp_state = TCP_OPEN;
 		/* libpq may have read more than the answer already */
 		tcp_due = true;
@@ -456,8 +463,13 @@ take_mark(char mark)
 {
 	if (mark == FW_END_OF_STREAM)
 		end_seen = tcp_due = true;
+	else if (mark == FW_REPORT_APPLIES)
+		applies_only = true;
 	else if (mark == FW_REPORT_NOW)
+	{
+		applies_only = false;
 		release_held();
+	}
 }
 
 /* The next message of this stream: its length, or 0. */
@@ -478,6 +490,7 @@ take_message(char **buffer)
 		else if ((from & ~FW_STREAM_PROMPT) == stream)
 		{
 			prompt = (from & FW_STREAM_PROMPT) != 0;
+			applies_only = applies_only && prompt;
 			FwAllowRest(!prompt);
 			last_data = fastwake_now();
 			if (len > 1)

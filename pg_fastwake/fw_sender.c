@@ -65,6 +65,14 @@ typedef enum State
 	ENDING
 } State;
 
+/* Of the reports that the standby could hold. */
+typedef enum Wanted
+{
+	WANT_NOTHING,
+	WANT_APPLIES,
+	WANT_ALL
+} Wanted;
+
 static State state = IDLE;
 static struct fastwake_channel *channel = NULL;
 static FwConn *conn = NULL;
@@ -82,7 +90,7 @@ static bool tcp_muted = false;
 static bool tcp_due = true;		/* look at TCP at the next chance */
 static uint64 tcp_checked = 0;
 static uint64 last_traffic = 0;
-static bool prompt_said = false;	/* the standby knows what we want */
+static Wanted said = WANT_NOTHING;	/* what the standby knows that we want */
 static bool stats_stale = false;
 static uint64 refreshed = 0;
 
@@ -152,33 +160,55 @@ progress(void)
 }
 
 /*
- * Does a commit wait, or did one lately, for a remote write or apply?  Read
- * without a lock: a commit that begins to wait only now is released a little
- * later than it could be, and those that follow find the standby told.
+ * Does a commit wait, or did one lately, for a remote write or apply, and do others
+ * wait for anything else?  Read without a lock: a commit that begins to wait only now
+ * is released a little later than it could be, and those that follow find the
+ * standby told.
  */
-static bool
-prompt_wanted(uint64 now)
+static Wanted
+reports_wanted(uint64 now)
 {
-	return !FwSyncRepQueueEmpty(SYNC_REP_WAIT_WRITE) ||
-		!FwSyncRepQueueEmpty(SYNC_REP_WAIT_APPLY) ||
-		now < pg_atomic_read_u64(&FwShmem->prompt_until);
+	bool		mixed = !FwSyncRepQueueEmpty(SYNC_REP_WAIT_WRITE) ||
+	now < pg_atomic_read_u64(&FwShmem->mixed_until);
+
+	if (FwSyncRepQueueEmpty(SYNC_REP_WAIT_APPLY) &&
+		FwSyncRepQueueEmpty(SYNC_REP_WAIT_WRITE) &&
+		now >= pg_atomic_read_u64(&FwShmem->prompt_until))
+		return WANT_NOTHING;
+	return mixed ? WANT_ALL : WANT_APPLIES;
+}
+
+static void
+put(const char *data, size_t len, Wanted wanted)
+{
+	uint32		number = stream | (wanted == WANT_NOTHING ? 0 : FW_STREAM_PROMPT);
+	int			rc = FwBacklogSend(&backlog, channel, number, data, len);
+
+	if (rc < 0)
+		channel_broke(rc);
+}
+
+/* Which of the prompt reports are wanted, where the stream number leaves it open. */
+static void
+put_wanted(Wanted wanted)
+{
+	const char	mark = wanted == WANT_APPLIES ? FW_REPORT_APPLIES : FW_REPORT_NOW;
+
+	if (wanted != said && (wanted == WANT_APPLIES || said == WANT_APPLIES) &&
+		wanted != WANT_NOTHING)
+		put(&mark, 1, wanted);
+	said = wanted;
 }
 
 static void
 queue(const char *data, size_t len)
 {
-	uint32		number = stream;
-	int			rc;
-
 	if (broken != 0)
 		return;
 	last_traffic = fastwake_now();
-	prompt_said = prompt_wanted(last_traffic);
-	if (prompt_said)
-		number |= FW_STREAM_PROMPT;
-	rc = FwBacklogSend(&backlog, channel, number, data, len);
-	if (rc < 0)
-		channel_broke(rc);
+	put_wanted(reports_wanted(last_traffic));
+	if (broken == 0)
+		put(data, len, said);
 	FwRttSent(data, len, last_traffic);
 	stats_stale = true;
 }
@@ -338,6 +368,7 @@ begin_stream(void)
 		return;
 	stream++;
 	state = STREAMING;
+	said = WANT_NOTHING;
 	resetStringInfo(&inject);
 	inject.cursor = 0;
 	FwRttBegin();
@@ -674,15 +705,21 @@ wait_memory(int timeout)
 	return true;
 }
 
-/* A commit may have begun to wait for a report that the standby is holding. */
+/*
+ * A commit may have begun to wait for a report that the standby is holding: it is
+ * to send that, and then what is wanted from now on.
+ */
 static void
-announce_prompt(uint64 now)
+announce_wanted(uint64 now)
 {
 	const char	mark = FW_REPORT_NOW;
 
-	if (state == STREAMING && !prompt_said &&
-		now < pg_atomic_read_u64(&FwShmem->prompt_until))
-		queue(&mark, 1);
+	if (state != STREAMING || broken != 0 || reports_wanted(now) <= said)
+		return;
+	last_traffic = now;
+	put(&mark, 1, WANT_ALL);
+	said = WANT_ALL;
+	stats_stale = true;
 }
 
 /*
@@ -714,7 +751,7 @@ FwSenderWait(int epfd, struct epoll_event *events, int maxevents, int timeout)
 	/* A walsender under load never waits for long. */
 	if (stats_stale && now - refreshed >= (uint64) REFRESH_MS * 1000000)
 		refresh_stats();
-	announce_prompt(now);
+	announce_wanted(now);
 	if (progress() || flush_missed())
 		return wake_self();
 	if (broken == 0 && active && !wal_only && FwWaitsEnabled())

@@ -245,21 +245,36 @@ FwWaitSlice(FwWaitClass wclass, const struct fastwake_watch *watches,
 	return -1;
 }
 
+/* One more until FW_PROMPT_NS from now.  The first such in a while wakes walsenders. */
+static void
+note_until(pg_atomic_uint64 *until, uint64 now)
+{
+	if (pg_atomic_exchange_u64(until, now + FW_PROMPT_NS) <= now)
+		FwWakeWalSenders();
+}
+
 /*
- * Walsenders tell standbys whether commits wait for remote writes or applies.
- * The first such commit in a while wakes them to do so.
+ * Walsenders tell standbys whether commits wait for remote writes or applies, and
+ * if so whether for applies only.
  */
 void
 FwNoteCommitWait(void)
 {
-	uint64		now = fastwake_now();
+	bool		apply = synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_APPLY;
+	bool		write = synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_WRITE;
+	uint64		prompt;
+	uint64		now;
 
-	if (FwShmem == NULL ||
-		(synchronous_commit != SYNCHRONOUS_COMMIT_REMOTE_WRITE &&
-		 synchronous_commit != SYNCHRONOUS_COMMIT_REMOTE_APPLY))
+	if (FwShmem == NULL)
 		return;
-	if (pg_atomic_exchange_u64(&FwShmem->prompt_until, now + FW_PROMPT_NS) <= now)
-		FwWakeWalSenders();
+	prompt = pg_atomic_read_u64(&FwShmem->prompt_until);
+	if (!apply && !write && prompt == 0)
+		return;					/* the common case */
+	now = fastwake_now();
+	if (!apply && (write || now < prompt))
+		note_until(&FwShmem->mixed_until, now);
+	if (apply || write)
+		note_until(&FwShmem->prompt_until, now);
 }
 
 int

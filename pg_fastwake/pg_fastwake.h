@@ -174,7 +174,8 @@ typedef struct FwShared
 	pg_atomic_uint64 signals_saved; /* SIGURGs that became wake-ups */
 	pg_atomic_uint64 signals_sent;	/* SIGURGs that stayed signals */
 	pg_atomic_uint64 prompt_until;	/* fastwake_now(): commits wait, or may
-									 * soon, for remote writes or applies */
+									 * soon, for remote writes or applies, */
+	pg_atomic_uint64 mixed_until;	/* and others not for applies */
 	pg_atomic_uint32 startup_pid;	/* of a startup process that waits in
 									 * memory, else 0 */
 	pg_atomic_uint32 startup_rings; /* SIGURGs meant for it, as a count */
@@ -379,6 +380,7 @@ extern void FwAllowRest(bool allow);
 #define FW_REPLY_LEN		34
 #define FW_REPLY_WRITE		1
 #define FW_REPLY_FLUSH		9
+#define FW_REPLY_APPLY		17
 #define FW_REPLY_REQUESTED 33
 
 /* Longest time a standby or a walsender spends on setting up a channel. */
@@ -454,8 +456,11 @@ extern int	FwBacklogFlush(FwBacklog *backlog, struct fastwake_channel *channel);
  */
 #define FW_END_OF_STREAM 'c'
 
-/* A commit has begun to wait for a remote write or apply. */
+/* A commit has begun to wait for a remote write or apply: all reports are wanted. */
 #define FW_REPORT_NOW 'p'
+
+/* Those that wait do so for applies: of prompt reports only these are wanted. */
+#define FW_REPORT_APPLIES 'a'
 
 extern void FwSenderInstall(void);
 extern bool FwSenderStreaming(void);
