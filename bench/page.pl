@@ -581,7 +581,7 @@ sub crowd_targets
 			'>=', 50, defined $gap ? 100 * $gap : undef, '%.0f %%')
 		: (),
 		target("$name: p99 / the best peer's", '<=', 1,
-			quotient($tail, $tail && best_peer($tail, 'p99_us', 0), 'p99_us'), '%.2f'));
+			quotient($tail, $tail && best_peer($tail, 'p99_us', 0), 'p99_us'), '%.3f'));
 }
 
 sub targets_table
@@ -593,13 +593,13 @@ sub targets_table
 		my $rival = best_peer($rdma, 'p50_us', 0, qw(rsockets smc));
 		push @rows, target("rdma, 1 client: p50 / the better of rsockets' and SMC-R's"
 			  . ($rival ? " ($label{ $rival->{config} })" : ''),
-			'<=', 0.60, quotient($rdma, $rival, 'p50_us'), '%.2f');
+			'<=', 0.60, quotient($rdma, $rival, 'p50_us'), '%.3f');
 		push @rows, target("rdma, 1 client: p50 / stock TCP's", '<=', 0.75,
-			quotient($rdma, best_peer($rdma, 'p50_us', 0, 'stock'), 'p50_us'), '%.2f');
+			quotient($rdma, best_peer($rdma, 'p50_us', 0, 'stock'), 'p50_us'), '%.3f');
 	}
 	push @rows, target('shm, 1 client: of the cost that TCP replication adds to a'
 		  . " local commit's p50, removed (stretch: 0.75)",
-		'>=', 0.60, $shm && removed($shm, 'p50_us'), '%.2f');
+		'>=', 0.60, $shm && removed($shm, 'p50_us'), '%.3f');
 	for my $clients (1, 8, 32, 100, 200)
 	{
 		push @rows, crowd_targets($_, $clients) for qw(shm rdma);
