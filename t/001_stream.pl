@@ -8,6 +8,7 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib $FindBin::RealBin;
 
+use Faults;
 use File::Compare;
 use PgFastwake;
 use PostgreSQL::Test::Cluster;
@@ -46,16 +47,15 @@ sub waits
 sub burst
 {
 	my ($node, $level, $rows) = @_;
-	my $sender =
-	  $node->safe_psql('postgres', 'SELECT pid FROM pg_stat_replication');
+	my $sender = sender_pid($node, 'standby');
 
-	kill 'STOP', $sender or die "could not stop walsender $sender: $!";
+	stop_process($sender);
 	$node->safe_psql('postgres',
 		    'SET synchronous_commit = local; '
 		  . 'INSERT INTO load (level, v) '
 		  . "SELECT '$level', repeat(md5(i::text), 20) "
 		  . "FROM generate_series(1, $rows) i");
-	kill 'CONT', $sender or die "could not continue walsender $sender: $!";
+	send_signal('CONT', $sender);
 }
 
 my ($primary, $standby) = make_pair(
@@ -154,9 +154,8 @@ is( $standby->safe_psql('postgres', "SELECT count(*) FROM load WHERE v = 'apply'
 	'remote_apply ended when the row was visible');
 
 # The walreceiver is stopped: only off and local do without it.
-my $receiver = $standby->safe_psql('postgres',
-	'SELECT pid FROM pg_stat_wal_receiver');
-kill 'STOP', $receiver or die "could not stop walreceiver $receiver: $!";
+my $receiver = receiver_pid($standby);
+stop_process($receiver);
 is( $primary->safe_psql('postgres',
 		join ';',
 		map {
@@ -170,7 +169,7 @@ $session->query_until(qr/begun/,
 	"\\echo begun\nINSERT INTO load (level, v) VALUES ('stop', 'write');\n");
 ok($primary->poll_query_until('postgres', $waiting, '1'),
 	'remote_write waits without the walreceiver');
-kill 'CONT', $receiver or die "could not continue walreceiver $receiver: $!";
+send_signal('CONT', $receiver);
 $session->query_safe('SELECT 1');
 pass('remote_write ended when the walreceiver went on');
 $session->quit;

@@ -79,7 +79,7 @@ sub kill_child
 	my $open = descriptors($postmaster);
 	my $pid = $pid_of->();
 	my $start = time;
-	is(kill('KILL', $pid), 1, "$what: killed");
+	is(send_signal('KILL', $pid), 1, "$what: killed");
 	ok(poll_log($node, qr/all server processes terminated; reinitializing/,
 			$offset),
 		"$what: crash restart");
@@ -119,7 +119,7 @@ sub kill_postmaster
 	note sprintf 'all gone after %.1f s', time - $start;
 	stop_rows($load, 2) if $node == $primary;
 	# While init has not asked for its status, its lock file counts.
-	poll_until(sub { !-e "/proc/$postmaster" })
+	poll_until(sub { !process_exists($postmaster) })
 	  or die 'the postmaster is still there';
 	$node->start;
 	$load = start_rows($primary, 4) if $node == $primary;
@@ -145,7 +145,10 @@ kill_child(
 
 my $session = $standby->background_psql('postgres', on_error_stop => 0);
 kill_child('kill -9 of a backend of the standby',
-	$standby, sub { $session->query_safe('SELECT pg_backend_pid()') });
+	$standby,
+	sub {
+		backend_pid($standby, $session->query_safe('SELECT pg_backend_pid()'));
+	});
 
 kill_postmaster($primary);
 kill_postmaster($standby);

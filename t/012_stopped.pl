@@ -96,7 +96,7 @@ sub check_data
 			$elapsed, $cpu);
 	}
 
-	kill 'CONT', $receiver;
+	send_signal('CONT', $receiver);
 	ok(wait_rows($primary, 50), 'rows are committed after');
 	stop_rows($load);
 	is(sender_pid($primary, 'standby'), $sender, 'it is the same walsender');
@@ -138,7 +138,7 @@ sub check_data
 	$primary->safe_psql('postgres',
 		'ALTER SYSTEM SET wal_sender_timeout = 0');
 	$primary->reload;
-	kill 'CONT', $receiver;
+	send_signal('CONT', $receiver);
 	my $back = seconds_of(sub { wait_rows($primary, 50) or die });
 	ok(1, sprintf 'rows are committed %.1f s after the standby went on',
 		$back);
@@ -172,7 +172,7 @@ sub check_data
 	$standby->safe_psql('postgres',
 		'ALTER SYSTEM SET wal_receiver_timeout = 0');
 	$standby->reload;
-	kill 'CONT', $sender;
+	send_signal('CONT', $sender);
 	my $back = seconds_of(sub { wait_rows($primary, 50) or die });
 	ok(1, sprintf 'rows are committed %.1f s after the walsender went on',
 		$back);
@@ -190,7 +190,7 @@ sub check_data
 
 	stop_process($receiver);
 	fill_ring();
-	kill 'KILL', $receiver;
+	send_signal('KILL', $receiver);
 	my $back = seconds_of(sub { wait_rows($primary, 50) or die });
 	ok(1, sprintf 'rows are committed %.1f s after the kill', $back);
 	stop_rows($load);

@@ -52,7 +52,7 @@ ok( $upstream->poll_query_until(
 		"SELECT stream_ends = 1 FROM pg_fastwake_replication() WHERE role = 'sender'"
 	),
 	'the walsender has ended the stream');
-kill 'CONT', $receiver;
+send_signal('CONT', $receiver);
 my $seconds = seconds_of(
 	sub {
 		ok( poll_log(

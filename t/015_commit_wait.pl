@@ -163,7 +163,7 @@ my $waits = wait_count($primary, 'sync_commit');
 	ok(still_waits($timed), 'statement_timeout does not end the wait');
 	ok(still_waits($left), 'nor does a client that goes away');
 
-	kill 'CONT', $receiver;
+	send_signal('CONT', $receiver);
 	my ($status, $seconds) = finish_commit($timed);
 	is($status, 0, 'statement_timeout: committed when the standby answers');
 	unlike($timed->{output}, qr/ERROR|WARNING/,
@@ -211,7 +211,7 @@ sub start_crowd
 	# pgbench shall not begin another transaction for those released.
 	$load->{harness}->signal('ALRM');
 	sleep 0.5;
-	kill 'CONT', $receiver;
+	send_signal('CONT', $receiver);
 	is_prompt(seconds_of(sub { stop_rows($load) }), "all $crowd are released");
 	is(waiting_backends(), '0', 'none is stuck');
 
@@ -246,8 +246,8 @@ sub start_crowd
 		sprintf 'all end %.1f s after their postmaster', $seconds);
 	stop_rows($load, 2);
 
-	kill 'CONT', $receiver;
-	poll_until(sub { !-e "/proc/$postmaster" })
+	send_signal('CONT', $receiver);
+	poll_until(sub { !process_exists($postmaster) })
 	  or die 'the postmaster is still there';
 	$primary->start;
 	check_stream($primary, $standby, 'restarted');

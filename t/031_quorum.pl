@@ -100,7 +100,7 @@ END
 	# All reports are in: if it were free to go it would be on its way.
 	$seen = poll_output($primary, $query, qr/./) if $seen eq 'waits';
 	is($seen, $expected, "$what: a commit $expected");
-	kill 'CONT', $_ foreach @pids;
+	send_signal('CONT', @pids);
 	# Returns only if the commit does.
 	$session->query_safe('SELECT 1');
 	return;

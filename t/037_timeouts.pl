@@ -105,7 +105,7 @@ sub silence
 	my $word = $node->safe_psql('postgres',
 		"SELECT extract(epoch FROM $column) FROM $view WHERE pid IN ($sender, $receiver)");
 	my $end = time_of_line($node, $TIMED_OUT, $offset);
-	kill 'CONT', $frozen;
+	send_signal('CONT', $frozen);
 	ok(defined $end, "$when, $name: $who gives up") or return 0;
 	ok(poll_until(sub { process_gone($who eq 'wal_sender' ? $sender : $receiver) }),
 		"$when, $name: its process ends");

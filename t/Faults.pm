@@ -19,10 +19,10 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
-  fault_conf seconds_of poll_until patience check_stream stop_process
+  fault_conf seconds_of poll_until patience check_stream
   create_rows start_rows stop_rows wait_rows acknowledged_rows no_row_lost
-  sender_pid receiver_pid cpu_seconds process_gone descriptors
-  postmaster_pid children
+  sender_pid receiver_pid backend_pid postmaster_pid children
+  send_signal stop_process process_gone process_exists cpu_seconds descriptors
   wait_count signals_saved set_link
 );
 
@@ -88,18 +88,19 @@ sub set_link
 sub check_stream
 {
 	my ($primary, $standby, $when) = @_;
-	my $query = <<'END';
-SELECT role, r.transport, sent_bytes + received_bytes > 0, s.fallbacks,
+
+	foreach my $side ([ $primary, 'sender', $standby ],
+		[ $standby, 'receiver', $primary ])
+	{
+		my ($node, $role, $peer) = @$side;
+		my $good = qr/^$role\|${\ transport()}\|t\|0\|0\|/m;
+		my $seen = poll_output($node, <<"END", $good);
+SELECT role, r.transport,
+  sent_bytes + received_bytes > 0 AND ${\ route($node, $peer)}, s.fallbacks,
   s.failures, device, local_address, address, qp_num, qp_state, sent_bytes,
   received_bytes
   FROM pg_fastwake_replication() r, pg_stat_fastwake s
 END
-
-	foreach my $side ([ $primary, 'sender' ], [ $standby, 'receiver' ])
-	{
-		my ($node, $role) = @$side;
-		my $good = qr/^$role\|${\ transport()}\|t\|0\|0\|/m;
-		my $seen = poll_output($node, $query, $good);
 
 		note $node->name . ": $seen";
 		like($seen, $good,
@@ -212,6 +213,14 @@ END
 
 # ---- processes ----
 
+# One of a server's processes, by number.  In a pair of guests it may be in the
+# other one: then it is something that reads as its number (PairCluster).
+sub backend_pid
+{
+	my ($node, $pid) = @_;
+	return $node->can('process') ? $node->process($pid) : $pid;
+}
+
 sub sender_pid
 {
 	my ($node, $name) = @_;
@@ -219,7 +228,7 @@ sub sender_pid
 		'SELECT pid FROM pg_stat_replication WHERE application_name = '
 		  . "'$name'");
 	$pid =~ /^\d+$/ or die "no walsender for $name";
-	return $pid;
+	return backend_pid($node, $pid);
 }
 
 sub receiver_pid
@@ -228,14 +237,39 @@ sub receiver_pid
 	my $pid = $node->safe_psql('postgres',
 		'SELECT pid FROM pg_stat_wal_receiver');
 	$pid =~ /^\d+$/ or die 'no walreceiver';
-	return $pid;
+	return backend_pid($node, $pid);
+}
+
+sub postmaster_pid
+{
+	my ($node) = @_;
+	my ($pid) = split /\n/, slurp_file($node->data_dir . '/postmaster.pid');
+	return backend_pid($node, $pid);
+}
+
+# As kill(): how many processes were there.
+sub send_signal
+{
+	my ($signal, @pids) = @_;
+	my $count = 0;
+
+	$count += ref $_ ? $_->signal($signal) : kill $signal, $_ foreach @pids;
+	return $count;
+}
+
+# What /proc says of a process; '' if it is not there.
+sub stat_of
+{
+	my ($pid) = @_;
+	return $pid->proc('stat') if ref $pid;
+	return eval { slurp_file("/proc/$pid/stat") } // '';
 }
 
 # Time that a process has spent on a processor: its own and the kernel's.
 sub cpu_seconds
 {
 	my ($pid) = @_;
-	my $stat = slurp_file("/proc/$pid/stat");
+	my $stat = stat_of($pid) || die "no process $pid";
 	# The name in parentheses may contain anything.
 	my @fields = split ' ', substr($stat, rindex($stat, ')') + 2);
 	chomp(my $hz = `getconf CLK_TCK`);
@@ -248,9 +282,8 @@ sub stop_process
 {
 	my ($pid) = @_;
 
-	kill 'STOP', $pid or die "could not stop $pid: $!";
-	poll_until(sub { slurp_file("/proc/$pid/stat") =~ /\) T / })
-	  or die "$pid does not stop";
+	send_signal('STOP', $pid) or die "could not stop $pid: $!";
+	poll_until(sub { stat_of($pid) =~ /\) T / }) or die "$pid does not stop";
 	return;
 }
 
@@ -258,30 +291,30 @@ sub stop_process
 sub process_gone
 {
 	my ($pid) = @_;
-	my $stat = eval { slurp_file("/proc/$pid/stat") };
+	my $stat = stat_of($pid);
 
-	return !defined $stat || $stat =~ /\) [ZX] /;
+	return $stat eq '' || $stat =~ /\) [ZX] /;
 }
 
-sub postmaster_pid
+sub process_exists
 {
-	my ($node) = @_;
-	return (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
+	my ($pid) = @_;
+	return stat_of($pid) ne '';
 }
 
 sub children
 {
 	my ($pid) = @_;
-	return grep {
-		my $stat = eval { slurp_file("/proc/$_/stat") } // '';
-		$stat =~ /\) \S $pid /;
-	} map { m{(\d+)$} } glob '/proc/[0-9]*';
+	return $pid->children if ref $pid;
+	return grep { stat_of($_) =~ /\) \S $pid / }
+	  map { m{(\d+)$} } glob '/proc/[0-9]*';
 }
 
 # How many descriptors a process has open.
 sub descriptors
 {
 	my ($pid) = @_;
+	return $pid->descriptors if ref $pid;
 	return scalar(() = glob "/proc/$pid/fd/*");
 }
 

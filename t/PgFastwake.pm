@@ -6,6 +6,7 @@
 #	FW_TRANSPORT	shm (default) or rdma: what the tests run over
 #	FW_DESTDIR		where the extension under test is installed (the system)
 #	FW_TEMPLATE		data directory to copy instead of running initdb
+#	FW_PEER			set in a pair of guests: see PairCluster.pm
 package PgFastwake;
 
 use strict;
@@ -19,13 +20,37 @@ use Test::More;
 our @EXPORT = qw(
   transport make_primary make_standby make_pair wait_streaming transport_of
   is_transport is_hop primary_conninfo poll_log same_data connection_value
-  no_fallback set_conf disconnect reconnect poll_output
+  route no_fallback set_conf disconnect reconnect poll_output
 );
 
 # The transport under test.
 sub transport
 {
 	return $ENV{FW_TRANSPORT} // 'shm';
+}
+
+# A node that is not a standby of UPSTREAM, or is one.  In a pair of guests the
+# cable is between the two.
+sub new_node
+{
+	my ($name, $upstream) = @_;
+	return PostgreSQL::Test::Cluster->new($name) if !$ENV{FW_PEER};
+	require PairCluster;
+	return PairCluster->new(
+		$upstream && $upstream->place eq 'a' ? 'b' : 'a', $name);
+}
+
+# Where other nodes reach it.
+sub address
+{
+	my ($node) = @_;
+	return $node->can('address') ? $node->address : '127.0.0.1';
+}
+
+# Whom a node trusts, and where it listens: this machine, or the networks of a pair.
+sub networks
+{
+	return $ENV{FW_PEER} ? ('*', '10.9.0.0/16') : ('127.0.0.1', '127.0.0.1/32');
 }
 
 # Where the extension under test is, if not in the system.
@@ -46,8 +71,9 @@ END
 # finish, and its standby never comes back.
 sub common_conf
 {
+	my ($listen) = networks();
 	return private_conf() . <<"END";
-listen_addresses = '127.0.0.1'
+listen_addresses = '$listen'
 log_line_prefix = '%m [%p] %b '
 wal_retrieve_retry_interval = 200ms
 max_wal_senders = 8
@@ -68,7 +94,8 @@ END
 sub make_primary
 {
 	my ($name, %opts) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = new_node($name);
+	my (undef, $trusted) = networks();
 
 	$node->init(
 		allows_streaming => 1,
@@ -79,8 +106,7 @@ sub make_primary
 	  if $opts{preload} // 1;
 	$node->append_conf('postgresql.conf', $opts{conf}) if $opts{conf};
 	$node->append_conf('pg_hba.conf',
-		"host replication all 127.0.0.1/32 trust\n"
-		  . "host all all 127.0.0.1/32 trust\n");
+		"host replication all $trusted trust\nhost all all $trusted trust\n");
 	return $node;
 }
 
@@ -90,7 +116,7 @@ sub primary_conninfo
 {
 	my ($upstream, $name, %more) = @_;
 	my %keys = (
-		host => '127.0.0.1',
+		host => address($upstream),
 		port => $upstream->port,
 		application_name => $name,
 		sslmode => 'disable',
@@ -104,7 +130,7 @@ sub primary_conninfo
 sub make_standby
 {
 	my ($upstream, $name, %opts) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = new_node($name, $upstream);
 	my $preload = $opts{preload} // 1;
 	my $conninfo =
 	  primary_conninfo($upstream, $name, %{ $opts{conninfo} // {} });
@@ -123,6 +149,9 @@ sub make_standby
 		  . ($preload ? "'pg_fastwake'" : "''")
 		  . "\n");
 	$node->append_conf('postgresql.conf', preload_conf()) if $preload;
+	# Its host is no directory.
+	$node->append_conf('postgresql.conf', "unix_socket_directories = '/tmp'")
+	  if $node->host =~ /^10/;
 	$node->append_conf('postgresql.conf', $opts{conf}) if $opts{conf};
 	return $node;
 }
@@ -252,6 +281,16 @@ sub is_transport
 	return like($seen, qr/^t\|/m, $what);
 }
 
+# The condition that the channel of one node leads to the other: in a pair of guests,
+# where their addresses are known, it uses the cable.
+sub route
+{
+	my ($from, $to) = @_;
+	return 'true' if !$from->can('rdma_address');
+	my ($local, $remote) = map { quotemeta $_->rdma_address } $from, $to;
+	return "local_address ~ '^$local\\M' AND address ~ '^$remote\\M'";
+}
+
 # The stream from one node to another uses that transport (the one under test by
 # default), as the views of both ends say: the sender's entry is that of the
 # walsender of the node DOWN, and not of another standby's.  A walsender that was
@@ -264,7 +303,8 @@ sub is_hop
 	$what //= $up->name . " to $name";
 	my $seen = poll_output($up, <<"END", qr/^t\|/);
 SELECT coalesce(transport, 'tcp') = '$expected' AND
-  ('$expected' = 'tcp' OR sent_bytes > 0 AND received_bytes > 0), r.pid,
+  ('$expected' = 'tcp' OR sent_bytes > 0 AND received_bytes > 0
+    AND ${\ route($up, $down)}), r.pid,
   transport, device, local_address, address, qp_num, qp_state, sent_bytes,
   received_bytes, last_fallback_reason
   FROM pg_stat_replication r LEFT JOIN pg_stat_fastwake_replication f
@@ -276,7 +316,8 @@ END
 	like($seen, qr/^t\|/, "$what: sent over $expected");
 	return if $expected eq 'tcp';
 	$seen = poll_output($down, <<"END", qr/^t\|/);
-SELECT transport = '$expected' AND sent_bytes > 0 AND received_bytes > 0, r.pid,
+SELECT transport = '$expected' AND sent_bytes > 0 AND received_bytes > 0 AND
+  ${\ route($down, $up)}, r.pid,
   transport, device, local_address, address, qp_num, qp_state, sent_bytes,
   received_bytes, last_fallback_reason
   FROM pg_stat_wal_receiver r JOIN pg_stat_fastwake_replication f

@@ -30,6 +30,18 @@ prove_as_postgres()
         prove -v -I t -I "$pgxs_dir/src/test/perl" "$@")
 }
 
+# A stand-in for initdb in directory $1, which copies the template made on the host.
+copy_template_by_initdb()
+{
+    mkdir -p "$1"
+    cat >"$1/initdb" <<'END'
+#!/bin/sh
+while [ "$1" != -D ]; do shift; done
+mkdir -p "$2" && cp -a "$FW_TEMPLATE/." "$2" && chmod 700 "$2"
+END
+    chmod 755 "$1/initdb"
+}
+
 # One file, its output shown whole when it has ended: several run at a time.
 # What a failed one wrote to its own log, as why it died, is shown too.
 prove_one()
