@@ -8,6 +8,7 @@
 #include <linux/eventfd.h>
 #include <linux/hrtimer.h>
 #include <linux/mm.h>
+#include <linux/sched.h>
 #include <linux/version.h>
 
 /* Written before it is read: zeroing it first would take longer than the rest. */
@@ -35,6 +36,29 @@ static inline void fw_vm_flags_change(struct vm_area_struct *vma,
 #else
 	vm_flags_mod(vma, set, clear);
 #endif
+}
+
+/*
+ * set_current_state(), of a thread that leaves the run queue when it sleeps.
+ *
+ * From 6.12 on one that has had more than its share stays there (DELAY_DEQUEUE),
+ * until the scheduler has picked it in vain: then a switch takes a third more, and
+ * nobody else finds itself alone meanwhile.  Only threads that must not be woken for
+ * nothing are excepted, as the state tells.  So we say that we are one, by the bit of
+ * parked threads, which means nothing to anyone else: what wakes us is the bit
+ * beside it.  Such a thread is shown as "P (parked)".
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
+#define fw_set_current_state(state) set_current_state(state)
+#else
+#define fw_set_current_state(state) \
+	smp_store_mb(current->__state, (state) | TASK_PARKED)
+#endif
+
+/* Others do stay there, and are counted as runnable until the scheduler is called. */
+static inline bool fw_count_may_be_stale(void)
+{
+	return LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0);
 }
 
 static inline void fw_eventfd_signal(struct eventfd_ctx *ctx)

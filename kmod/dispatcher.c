@@ -18,6 +18,7 @@
 #include <uapi/linux/sched/types.h>
 #include <linux/timekeeping.h>
 
+#include "compat.h"
 #include "fw.h"
 
 /* Ends of a scan. */
@@ -53,7 +54,7 @@ static struct fw_waiter *fw_find(struct fw_core *core, bool look_at_clock)
 static void fw_prepare_to_sleep(struct fw_core *core)
 {
 	WRITE_ONCE(core->dispatcher_asleep, true);
-	set_current_state(TASK_IDLE);
+	fw_set_current_state(TASK_IDLE);
 }
 
 static enum fw_leave fw_scan(struct fw_core *core)
@@ -122,7 +123,7 @@ static void fw_sleep_until_woken(struct fw_core *core)
  */
 static void fw_yield(struct fw_core *core)
 {
-	if (need_resched())
+	if (need_resched() || fw_count_may_be_stale())
 		schedule();
 	if (!single_task_running()) {
 		fw_prepare_to_sleep(core);

@@ -561,6 +561,19 @@ static __always_inline bool fw_sleep_on_core(const struct fw_waiter *w)
 	return true;
 }
 
+/*
+ * Whoever hands the core to a peer leaves it at once.  Who gives way to something else
+ * need not: by staying on the run queue it makes up for what it has had too much, and
+ * comes before that when it is woken.
+ */
+static __always_inline void fw_set_waiting_state(const struct fw_wait *wait)
+{
+	if (wait->handed_off)
+		fw_set_current_state(TASK_INTERRUPTIBLE | TASK_FREEZABLE);
+	else
+		set_current_state(TASK_INTERRUPTIBLE | TASK_FREEZABLE);
+}
+
 static int fw_sleep(struct fw_wait *wait)
 {
 	struct fw_waiter *w = wait->waiter;
@@ -568,7 +581,7 @@ static int fw_sleep(struct fw_wait *wait)
 
 	for (;;) {
 		/* Barrier after where, poll set and state, before the look. */
-		set_current_state(TASK_INTERRUPTIBLE | TASK_FREEZABLE);
+		fw_set_waiting_state(wait);
 		ret = smp_load_acquire(&w->result);
 		if (ret != FW_PENDING) {
 			__set_current_state(TASK_RUNNING);
