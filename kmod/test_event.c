@@ -66,10 +66,11 @@ static struct fw_events *fw_events_alloc(struct fw_domain *d)
 	events = kvzalloc(sizeof(*events), GFP_KERNEL_ACCOUNT);
 	if (!events)
 		return NULL;
+	/* Where interrupts are threads (PREEMPT_RT) in one: an eventfd has a lock. */
 	for (i = 0; i < FASTWAKE_EVENT_SLOTS; i++) {
 		events->slot[i].domain = d;
 		fw_hrtimer_setup(&events->slot[i].timer, fw_test_fire,
-				 CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED_HARD);
+				 CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED);
 	}
 	return events;
 }
@@ -129,7 +130,7 @@ static int fw_test_start(struct fw_domain *d, struct fw_test_slot *s,
 	s->waiter = arg->waiter;
 	s->busy = true;
 	hrtimer_start(&s->timer, ns_to_ktime(arg->delay_ns),
-		      HRTIMER_MODE_REL_PINNED_HARD);
+		      HRTIMER_MODE_REL_PINNED);
 	return 0;
 }
 
