@@ -5,15 +5,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <rdma/ib_user_verbs.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "verbs.h"
-
-/* The longest that a device may take from a completion to its event. */
-#define SOON_MS 2
 
 /* Wake-ups with nothing to show for, before the kernel is asked. */
 #define SPURIOUS_MAX 64
@@ -27,7 +23,7 @@ ibv_create_comp_channel(struct ibv_context *verbs)
 		fv_real()->create_comp_channel(verbs);
 
 	if (channel != NULL && fv_context_find(verbs) != NULL)
-		(void)fv_channel_add(channel->fd);
+		(void)fv_channel_add(channel);
 	return channel;
 }
 
@@ -40,7 +36,8 @@ FV_PUBLIC int ibv_destroy_comp_channel(struct ibv_comp_channel *comp_channel)
 	struct fv_channel *channel = fv_channel_find(comp_channel->fd);
 
 	if (channel != NULL && channel->queues == NULL &&
-	    comp_channel->refcnt == 0) {
+	    comp_channel->refcnt == (channel->raiser.cq != NULL)) {
+		fv_raiser_free(&channel->raiser);
 		fv_epoll_forget(channel);
 		fv_channel_remove(channel);
 	}
@@ -49,65 +46,15 @@ FV_PUBLIC int ibv_destroy_comp_channel(struct ibv_comp_channel *comp_channel)
 
 /* ---- one wait ---- */
 
-/* How the real event is fetched, and what was got. */
+/* What was got. */
 struct fetch {
-	struct ibv_comp_channel *comp_channel; /* NULL: by read() */
-	int fd;
 	struct ibv_cq *cq;
 	void *cq_context;
 	uint64_t start_ns;
 };
 
-/* Set while the real function runs, which reads the descriptor itself. */
-static __thread bool inside __attribute__((tls_model("initial-exec")));
-
-static ssize_t real_read(int fd, void *buffer, size_t size)
-{
-	static ssize_t (*next)(int, void *, size_t);
-
-	if (FV_UNLIKELY(fw_load(&next) == NULL))
-		fw_store(&next, (ssize_t(*)(int, void *, size_t))(
-					uintptr_t)fv_libc("read"));
-	return next(fd, buffer, size);
-}
-
-static int fetch_by_read(struct fetch *fetch)
-{
-	struct ib_uverbs_comp_event_desc event;
-	ssize_t n = real_read(fetch->fd, &event, sizeof(event));
-
-	if (n != sizeof(event))
-		return -1;
-	fetch->cq = (struct ibv_cq *)(uintptr_t)event.cq_handle;
-	return 0;
-}
-
-/* A thread may be cancelled while it sleeps here. */
-static void cancelled(void *argument)
-{
-	struct fv_channel *channel = argument;
-
-	inside = false;
-	fv_lock(channel);
-	channel->parked--;
-	fv_unlock(channel);
-}
-
-static int fetch_real(struct fv_channel *channel, struct fetch *fetch)
-{
-	int rc;
-
-	pthread_cleanup_push(cancelled, channel);
-	inside = true;
-	if (fetch->comp_channel != NULL)
-		rc = fv_real()->get_cq_event(fetch->comp_channel, &fetch->cq,
-					     &fetch->cq_context);
-	else
-		rc = fetch_by_read(fetch);
-	inside = false;
-	pthread_cleanup_pop(0);
-	return rc;
-}
+/* No result that a wait has: begin anew. */
+#define AGAIN 1
 
 static void measured(struct fv_channel *channel, const struct fetch *fetch)
 {
@@ -130,62 +77,56 @@ static int got(struct fv_channel *channel, struct fetch *fetch,
 	return 0;
 }
 
-/* Is there a real event, now or in a moment?  Without the lock. */
-static bool comes_soon(int fd)
+/* A real event was read; under the lock. */
+static int read_one(struct fv_channel *channel, struct fetch *fetch)
 {
-	static int (*next)(struct pollfd *, nfds_t, int);
-	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct fv_queue *queue = fv_queue_find(fetch->cq);
 
-	if (FV_UNLIKELY(fw_load(&next) == NULL))
-		*(void **)&next = fv_libc("poll");
-	return next(&p, 1, SOON_MS) == 1;
+	if (queue == NULL || queue->channel != channel)
+		return fv_account_other(channel, fetch->cq) ? 0 : AGAIN;
+	if (!fv_account(queue))
+		return AGAIN;
+	fv_take_from(queue);
+	return got(channel, fetch, queue);
 }
 
-/*
- * What was kept back has to be armed before a thread sleeps, but not if its event
- * is about to be in the file: else one armed queue would make the others so,
- * and they it again.  Nobody can take the event away meanwhile without having
- * armed all the rest, for he finds this thread parked.  True: one has fired.
- */
-static bool arm_before_sleep(struct fv_channel *channel)
+/* A thread may be cancelled while it sleeps here. */
+static void cancelled(void *argument)
 {
-	bool soon;
+	struct fv_channel *channel = argument;
 
-	if (channel->parked != 0 || channel->nonblock ||
-	    fv_look(channel) != FV_REAL)
-		return fv_arm_all(channel);
-	channel->parked++;
-	fv_unlock(channel);
-	soon = comes_soon(channel->fd);
 	fv_lock(channel);
 	channel->parked--;
-	if (soon && channel->parked == 0)
-		return false;
-	return fv_arm_all(channel);
+	fv_unlock(channel);
+}
+
+static int fetch_parked(struct fv_channel *channel, struct fetch *fetch)
+{
+	int rc;
+
+	pthread_cleanup_push(cancelled, channel);
+	rc = fv_fetch(channel, &fetch->cq, &fetch->cq_context);
+	pthread_cleanup_pop(0);
+	return rc;
 }
 
 /* Under the lock, which it gives up while it sleeps. */
 static int park(struct fv_channel *channel, struct fetch *fetch)
 {
-	struct fv_queue *queue;
 	int rc, saved;
 
-	if (arm_before_sleep(channel) &&
-	    fv_take(channel, &queue) == FV_SYNTHETIC)
-		return got(channel, fetch, queue);
-	fv_count(parked);
+	if (fv_arm_all(channel))
+		return AGAIN;
 	channel->parked++;
 	fv_unlock(channel);
-	rc = fetch_real(channel, fetch);
+	rc = fetch_parked(channel, fetch);
 	saved = errno;
 	fv_lock(channel);
 	channel->parked--;
-	if (rc == 0) {
-		fv_account(channel, fetch->cq);
-		measured(channel, fetch);
-	} else if (saved == EAGAIN) {
+	if (rc == 0)
+		return read_one(channel, fetch);
+	if (saved == EAGAIN)
 		channel->nonblock = true;
-	}
 	errno = saved;
 	return rc;
 }
@@ -206,20 +147,19 @@ static int look_once(struct fv_channel *channel, uint64_t budget_ns,
 	return rc;
 }
 
-/* Under the lock. 1: there is nothing to be had from memory. */
+/* Under the lock. AGAIN: there is nothing to be had from memory. */
 static int look_in_memory(struct fv_channel *channel, struct fetch *fetch)
 {
 	uint64_t budget_ns = fv_budget();
 	struct fv_queue *queue;
 	struct fv_set set;
 	unsigned int tries;
-	enum fv_take found;
 	int rc;
 
 	for (tries = 0; tries < SPURIOUS_MAX; tries++) {
 		rc = look_once(channel, budget_ns, &set);
-		found = fv_take(channel, &queue);
-		if (found == FV_SYNTHETIC) {
+		queue = fv_take(channel);
+		if (queue != NULL) {
 			if (set.slept)
 				fv_count(dispatched);
 			else
@@ -230,34 +170,60 @@ static int look_in_memory(struct fv_channel *channel, struct fetch *fetch)
 			errno = EINTR;
 			return -1;
 		}
-		if (rc != 0 || found == FV_REAL)
+		if (rc != 0)
 			break;
 	}
-	return 1;
+	return AGAIN;
+}
+
+/*
+ * Only who has not been told that there is an event, by a wait that we do not see,
+ * waits for one here.
+ */
+static void begins_to_wait(struct fv_channel *channel, struct fetch *fetch)
+{
+	if (!channel->waits)
+		channel->waits = !fv_readable(channel->fd);
+	channel->trusted = channel->waits;
+	if (fv_config.timed)
+		fetch->start_ns = fastwake_now();
+}
+
+/* Until the kernel's event, or one in memory, is got.  Under the lock. */
+static int sleep_for_event(struct fv_channel *channel, struct fetch *fetch)
+{
+	struct fv_queue *queue;
+	int rc;
+
+	fv_count(parked);
+	do {
+		rc = park(channel, fetch);
+		if (rc != AGAIN)
+			return rc;
+		queue = fv_take(channel);
+	} while (queue == NULL);
+	return got(channel, fetch, queue);
 }
 
 /* 0, or -1 with errno. */
 static int wait_for_event(struct fv_channel *channel, struct fetch *fetch)
 {
 	struct fv_queue *queue;
-	enum fv_take found;
-	int rc = 1;
+	int rc = AGAIN;
 
 	fv_count(waits);
 	fv_lock(channel);
 	channel->fetched = true;
-	found = fv_take(channel, &queue);
-	if (found == FV_SYNTHETIC) {
+	queue = fv_take(channel);
+	if (queue != NULL) {
 		fv_count(immediate);
 		rc = got(channel, fetch, queue);
-	} else if (found == FV_NOTHING && !channel->nonblock) {
-		channel->trusted = true;
-		if (fv_config.timed)
-			fetch->start_ns = fastwake_now();
+	} else if (!channel->nonblock) {
+		begins_to_wait(channel, fetch);
 		rc = look_in_memory(channel, fetch);
 	}
-	if (rc > 0)
-		rc = park(channel, fetch);
+	if (rc == AGAIN)
+		rc = sleep_for_event(channel, fetch);
 	fv_unlock(channel);
 	return rc;
 }
@@ -266,7 +232,7 @@ FV_PUBLIC int ibv_get_cq_event(struct ibv_comp_channel *comp_channel,
 			       struct ibv_cq **cq, void **cq_context)
 {
 	struct fv_channel *channel = fv_channel_find(comp_channel->fd);
-	struct fetch fetch = { .comp_channel = comp_channel };
+	struct fetch fetch = { .cq = NULL };
 	int rc;
 
 	if (channel == NULL)
@@ -281,10 +247,10 @@ FV_PUBLIC int ibv_get_cq_event(struct ibv_comp_channel *comp_channel,
 
 /* ---- read ---- */
 
-static ssize_t read_event(struct fv_channel *channel, int fd, void *buffer)
+static ssize_t read_event(struct fv_channel *channel, void *buffer)
 {
 	struct ib_uverbs_comp_event_desc event;
-	struct fetch fetch = { .fd = fd };
+	struct fetch fetch = { .cq = NULL };
 
 	if (wait_for_event(channel, &fetch) != 0)
 		return -1;
@@ -297,10 +263,10 @@ FV_PUBLIC ssize_t read(int fd, void *buffer, size_t size)
 {
 	struct fv_channel *channel = fv_channel_find(fd);
 
-	if (channel == NULL || inside ||
+	if (channel == NULL || fv_inside ||
 	    size < sizeof(struct ib_uverbs_comp_event_desc))
-		return real_read(fd, buffer, size);
-	return read_event(channel, fd, buffer);
+		return fv_read(fd, buffer, size);
+	return read_event(channel, buffer);
 }
 
 ssize_t __read_chk(int fd, void *buffer, size_t size, size_t room);

@@ -104,8 +104,7 @@ static bool leave_to_kernel(struct fv_channel *channel)
 
 	fv_lock(channel);
 	channel->always_stock = true;
-	(void)fv_arm_all(channel);
-	owes = fv_look(channel) == FV_SYNTHETIC;
+	owes = fv_arm_all(channel);
 	fv_bump(channel);
 	fv_unlock(channel);
 	return owes;

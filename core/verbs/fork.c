@@ -38,11 +38,14 @@ static void disown(struct fv_channel *channel)
 	pthread_mutex_init(&channel->lock, NULL);
 	pthread_cond_init(&channel->acknowledged, NULL);
 	channel->always_stock = true;
+	if (channel->raiser.cq != NULL)
+		channel->verbs->refcnt--; /* it is the parent's */
+	channel->raiser = (struct fv_raiser){ .qp = NULL };
 	channel->waiting = channel->parked = 0;
 	for (queue = channel->queues; queue != NULL; queue = queue->next) {
 		queue->requested = queue->armed = false;
 		queue->pending = 0;
-		queue->synthetic = queue->real = 0;
+		queue->fetched = 0;
 		queue->word.region = FV_NO_REGION;
 	}
 }

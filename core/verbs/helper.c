@@ -5,8 +5,9 @@
  * A request is kept back since the program is about to wait where we see it.  If
  * it does not (it computes, or waits for the descriptor in a way that is not
  * seen), the kernel has to be told.  Each tick looks at the channels that nobody
- * waits on: a request that was there at the tick before is armed, and the
- * channel is no longer trusted, until its program waits where we see it again.
+ * waits on: a request that was there at the tick before is armed, or, if it has
+ * fired already, has a real event made for it (raise.c); and the channel is no longer
+ * trusted, until its program waits where we see it again.
  *
  * A tick is 100 us at first, so that no request is older than 200 us; each that
  * finds nothing too old doubles the next, up to 1.6 ms, since each costs whoever
@@ -54,11 +55,14 @@ static void look_at_queue(struct fv_queue *queue, struct found *found)
 		return;
 	}
 	queue->channel->trusted = false;
-	if (fv_fired(queue))
-		return; /* its event is there: arming tells of the next one */
-	fv_arm(queue);
-	fv_count(late);
 	found->late++;
+	if (!fv_fired(queue)) {
+		(void)fv_arm(queue);
+		fv_count(late);
+	} else if (fv_filtered(queue->channel) && fv_raise(queue->channel)) {
+		queue->armed = true; /* there is a real event */
+		fv_count(raised);
+	}
 }
 
 static void look_at_channel(struct fv_channel *channel, struct found *found)

@@ -3,10 +3,11 @@
  * multi.c - waits for several descriptors, some of them completion channels:
  * what poll(), select() and epoll_wait() have in common.
  *
- * A channel is readable if it has a synthetic event, or if its file is.  First
- * memory is looked at for a while; then all that was kept back is armed, and the
- * real call waits, with each channel counted as parked: the proof in notify.c
- * holds, with the real call for the sleep.
+ * A channel is readable if an event is due, or if its file is.  First memory is
+ * looked at for a while; then all that was kept back is armed, and the real call
+ * waits, with each channel counted as parked: the proof in notify.c holds, with
+ * the real call for the sleep.  If that finds a file readable, it may be by strays
+ * (event.c): they are read, and only what is due is told of.
  */
 #include <errno.h>
 
@@ -51,21 +52,17 @@ uint64_t fv_multi_left(const struct fv_multi *multi)
 	return now_ns < multi->deadline_ns ? multi->deadline_ns - now_ns : 0;
 }
 
-/* Is there a synthetic event?  *CERTAIN: a real one is there, or on its way. */
-static bool any_readable(struct fv_multi *multi, bool *certain)
+/* Is an event due? */
+static bool any_readable(struct fv_multi *multi)
 {
-	enum fv_take found;
 	unsigned int i;
 	bool any = false;
 
-	*certain = false;
 	for (i = 0; i < multi->n; i++) {
 		fv_lock(multi->channel[i]);
-		found = fv_look(multi->channel[i]);
+		multi->readable[i] = fv_look(multi->channel[i]);
 		fv_unlock(multi->channel[i]);
-		multi->readable[i] = found == FV_SYNTHETIC;
 		any = any || multi->readable[i];
-		*certain = *certain || found == FV_REAL;
 	}
 	return any;
 }
@@ -78,7 +75,7 @@ static bool begin_to_look(const struct fv_multi *multi, struct fv_set *set)
 
 	for (i = 0; i < multi->n; i++) {
 		fv_lock(multi->channel[i]);
-		multi->channel[i]->trusted = true;
+		multi->channel[i]->waits = multi->channel[i]->trusted = true;
 		multi->channel[i]->waiting++;
 		all = all && fv_set_add(set, multi->channel[i]);
 		fv_unlock(multi->channel[i]);
@@ -113,20 +110,19 @@ static int look(const struct fv_multi *multi)
 	return rc;
 }
 
-/* False, and nobody is parked, if something has come meanwhile. */
+/* False if something has come meanwhile. */
 static bool park(const struct fv_multi *multi)
 {
 	unsigned int i;
-	bool fired = false;
+	bool due = false;
 
 	for (i = 0; i < multi->n; i++) {
 		fv_lock(multi->channel[i]);
-		fired = fv_arm_all(multi->channel[i]) || fired ||
-			fv_look(multi->channel[i]) == FV_SYNTHETIC;
+		due = fv_arm_all(multi->channel[i]) || due;
 		multi->channel[i]->parked++;
 		fv_unlock(multi->channel[i]);
 	}
-	return !fired;
+	return !due;
 }
 
 static void unpark(void *argument)
@@ -141,17 +137,33 @@ static void unpark(void *argument)
 	}
 }
 
-static int with_readable(struct fv_multi *multi)
+/* Strays in the files of channels, after the real call: were there events? */
+static bool collect(const struct fv_multi *multi)
 {
-	int n = multi->real(multi, true);
+	bool any = false;
+	unsigned int i;
 
-	return n < 0 ? n : multi->add(multi, n);
+	for (i = 0; i < multi->n; i++) {
+		fv_lock(multi->channel[i]);
+		if (fv_filtered(multi->channel[i]))
+			any = fv_collect(multi->channel[i]) || any;
+		fv_unlock(multi->channel[i]);
+	}
+	return any;
+}
+
+/* What the real call says, which has found N, without strays and with what is due. */
+static int sum_up(struct fv_multi *multi, int n)
+{
+	if (n > 0 && collect(multi))
+		n = multi->real(multi, true);
+	return n >= 0 && any_readable(multi) ? multi->add(multi, n) : n;
 }
 
 /* The real call waits; threads may be cancelled in it. */
 static int sleep_parked(struct fv_multi *multi)
 {
-	bool parked = park(multi), certain;
+	bool parked = park(multi);
 	int n = 0, saved;
 
 	pthread_cleanup_push(unpark, multi);
@@ -160,26 +172,29 @@ static int sleep_parked(struct fv_multi *multi)
 	saved = errno;
 	pthread_cleanup_pop(1);
 	errno = saved;
-	if (n != 0)
-		return n;
-	return any_readable(multi, &certain) ? with_readable(multi) : 0;
+	if (n == 0 && !parked)
+		n = multi->real(multi, true);
+	return sum_up(multi, n);
 }
 
-/* 0: there are synthetic events; 1: memory is not to be looked at, or no more. */
+/* AGAIN: memory is not to be looked at, or no more. */
+#define AGAIN (-2)
+
 static int look_first(struct fv_multi *multi)
 {
-	bool certain;
 	int rc, n;
 
 	for (;;) {
-		if (any_readable(multi, &certain))
-			return 0;
-		if (certain || !multi->may_wait)
-			return 1;
+		if (any_readable(multi)) {
+			fv_count(polled);
+			return sum_up(multi, multi->real(multi, true));
+		}
+		if (!multi->may_wait)
+			return AGAIN;
 		if (multi->others) {
-			n = multi->real(multi, true);
+			n = sum_up(multi, multi->real(multi, true));
 			if (n != 0)
-				return n > 0 ? 1 : n;
+				return n;
 		}
 		rc = look(multi);
 		if (rc == -EINTR) {
@@ -193,20 +208,17 @@ static int look_first(struct fv_multi *multi)
 
 int fv_multi(struct fv_multi *multi)
 {
-	bool certain;
-	int rc;
+	int n;
 
 	if (multi->deadline_ns == 0)
-		return any_readable(multi, &certain) ? with_readable(multi)
-						     : multi->real(multi, true);
+		return sum_up(multi, multi->real(multi, true));
 	fv_count(waits);
-	rc = look_first(multi);
-	if (rc < 0)
-		return rc;
-	if (rc == 0) {
-		fv_count(polled);
-		return with_readable(multi);
-	}
+	n = look_first(multi);
+	if (n != AGAIN)
+		return n;
 	fv_count(parked);
-	return sleep_parked(multi);
+	do
+		n = sleep_parked(multi);
+	while (n == 0 && fv_multi_left(multi) != 0);
+	return n;
 }

@@ -12,8 +12,7 @@
  *	sleeps until the event
  *
  * If the device found it not armed, it published before, and the look sees that.
- * If the look sees it, the event may come as well: that one is extra, as it may
- * be after any ibv_req_notify_cq() that a completion overtakes.
+ * If the look sees it, the event may come as well: a stray, which event.c drops.
  *
  * Who keeps a request back and who begins to sleep exclude one another by the
  * channel's lock:
@@ -30,8 +29,6 @@
  */
 #include "verbs.h"
 
-#define ARM_TRIES 16
-
 void fv_bump(struct fv_channel *channel)
 {
 	if (channel->waiting != 0)
@@ -44,24 +41,27 @@ static int pass_on(struct fv_queue *queue, int solicited_only)
 	return queue->context->req_notify_cq(queue->cq, solicited_only);
 }
 
-void fv_arm(struct fv_queue *queue)
+/* If a completion has overtaken it, the kernel may make an event all the same. */
+int fv_arm(struct fv_queue *queue)
 {
-	if (pass_on(queue, 0) == 0)
-		queue->armed = !fv_fired(queue);
+	int rc = pass_on(queue, 0);
+
+	if (rc != 0)
+		return rc;
+	queue->armed = !fv_fired(queue);
+	if (!queue->armed)
+		fv_stray(queue->channel);
+	return 0;
 }
 
 bool fv_arm_all(struct fv_channel *channel)
 {
 	struct fv_queue *queue;
-	bool fired = false;
 
-	for (queue = channel->queues; queue != NULL; queue = queue->next) {
-		if (!queue->requested || queue->armed)
-			continue;
-		fv_arm(queue);
-		fired = fired || !queue->armed;
-	}
-	return fired;
+	for (queue = channel->queues; queue != NULL; queue = queue->next)
+		if (queue->requested && !queue->armed && !fv_fired(queue))
+			(void)fv_arm(queue);
+	return fv_look(channel);
 }
 
 /*
@@ -70,12 +70,10 @@ bool fv_arm_all(struct fv_channel *channel)
  */
 void fv_settle(struct fv_queue *queue)
 {
-	if (queue->armed) {
-		queue->queued++;
-		queue->channel->queued++;
-	} else {
+	if (!queue->armed || fv_filtered(queue->channel))
 		queue->pending++;
-	}
+	if (queue->armed)
+		fv_stray(queue->channel);
 	queue->requested = queue->armed = false;
 }
 
@@ -83,36 +81,30 @@ static bool may_keep(const struct fv_queue *queue)
 {
 	const struct fv_channel *channel = queue->channel;
 
-	return channel->trusted && channel->parked == 0 && !queue->solicited &&
-	       fv_may_wait(channel);
+	return channel->trusted && channel->parked == 0 && fv_may_wait(channel);
 }
 
 /*
- * What comes before this returns need not have an event, so if a completion has
- * overtaken the arming, it is done again: then there is no doubt that the next
- * one makes a real event.  After some tries the doubt is left: a synthetic one.
+ * Without knowing what the word was, each event counts.  What comes before this
+ * returns need not have one, but may.
  */
 static int request_armed(struct fv_queue *queue)
 {
-	unsigned int tries;
+	bool known = fv_word_snapshot(&queue->word, &queue->seen);
 	int rc;
 
-	queue->requested = queue->armed = false;
-	for (tries = 0; tries < ARM_TRIES; tries++) {
-		if (!fv_word_snapshot(&queue->word, &queue->seen))
-			continue;
+	if (!known) {
 		rc = pass_on(queue, 0);
-		if (rc != 0)
-			return rc;
-		queue->requested = true;
-		queue->armed = !fv_fired(queue);
-		if (queue->armed)
-			break;
+		if (rc == 0)
+			fv_set_blind(queue, FV_UNSURE);
+		return rc;
 	}
-	if (!queue->requested)
-		return pass_on(queue, 0);
+	queue->requested = true;
+	rc = fv_arm(queue);
+	if (rc != 0)
+		queue->requested = false;
 	fv_bump(queue->channel);
-	return 0;
+	return rc;
 }
 
 static int request(struct fv_queue *queue)
@@ -140,7 +132,7 @@ static int request_solicited(struct fv_queue *queue)
 	int rc = pass_on(queue, 1);
 
 	if (rc == 0)
-		queue->solicited = true;
+		fv_set_blind(queue, FV_SOLICITED);
 	fv_bump(queue->channel);
 	return rc;
 }

@@ -18,10 +18,13 @@ static void join(struct fv_queue *queue)
 	struct fv_channel *channel = queue->channel;
 
 	fv_lock(channel);
+	queue->leaving = false;
 	queue->next = channel->queues;
 	channel->queues = queue;
 	if (queue->word.producer == NULL)
 		channel->stock++;
+	if (queue->blind != FV_SEES)
+		channel->blind++;
 	fv_bump(channel);
 	fv_unlock(channel);
 }
@@ -35,10 +38,11 @@ static void leave(struct fv_queue *queue)
 	while (*link != queue)
 		link = &(*link)->next;
 	*link = queue->next;
+	queue->leaving = true;
 	if (queue->word.producer == NULL)
 		channel->stock--;
-	channel->queued -= queue->queued;
-	queue->queued = 0;
+	if (queue->blind != FV_SEES)
+		channel->blind--;
 	if (channel->parked != 0)
 		(void)fv_arm_all(
 			channel); /* perhaps one waits for this queue's */
@@ -134,8 +138,17 @@ int fv_modify_cq(struct ibv_cq *cq, struct ibv_modify_cq_attr *attr)
 
 /*
  * The kernel moves the completions and keeps the arming; so what is requested is
- * armed first, and stands with what the new memory shows.  Under the lock.
+ * armed first, and stands with what the new memory shows.  What comes meanwhile
+ * that does not: its real event counts.  Under the lock.
  */
+static void stands(struct fv_queue *queue)
+{
+	queue->requested = queue->armed =
+		queue->word.producer != NULL &&
+		fv_word_snapshot(&queue->word, &queue->seen);
+	fv_set_blind(queue, FV_UNSURE);
+}
+
 static int resize(struct fv_queue *queue, int cqe)
 {
 	struct fw_mapping mapping;
@@ -143,7 +156,7 @@ static int resize(struct fv_queue *queue, int cqe)
 	int rc;
 
 	if (queue->requested && !queue->armed)
-		fv_arm(queue);
+		(void)fv_arm(queue);
 	if (fv_fired(queue))
 		fv_settle(queue);
 	fv_capture_begin(queue->cq->context->cmd_fd);
@@ -154,9 +167,8 @@ static int resize(struct fv_queue *queue, int cqe)
 	fv_word_close(&before);
 	if (queue->word.producer == NULL)
 		queue->channel->stock++;
-	else if (queue->requested)
-		queue->requested = queue->armed =
-			fv_word_snapshot(&queue->word, &queue->seen);
+	if (queue->requested)
+		stands(queue);
 	fv_bump(queue->channel);
 	return rc;
 }
@@ -182,7 +194,7 @@ FV_PUBLIC int ibv_resize_cq(struct ibv_cq *cq, int cqe)
 /* As the original does: wait until all that was fetched is acknowledged. */
 static void wait_for_acks(struct fv_queue *queue)
 {
-	while (queue->synthetic != 0 || queue->real != 0)
+	while (queue->fetched != 0)
 		pthread_cond_wait(&queue->channel->acknowledged,
 				  &queue->channel->lock);
 }
@@ -223,31 +235,27 @@ FV_PUBLIC int ibv_destroy_cq(struct ibv_cq *cq)
 /* ---- acknowledge ---- */
 
 /*
- * Synthetic events are paid first, then real ones, as many as were fetched: one
- * acknowledgement too many would make the real ibv_destroy_cq() wait for ever.
- * A program that fetches them where we do not see it knows how many there were.
+ * Real events are acknowledged when they are read, so what the program
+ * acknowledges is between it and us; one too many would make the real
+ * ibv_destroy_cq() wait for ever.  A program that fetches them where we do not see
+ * it knows how many there were.
  */
 FV_PUBLIC void ibv_ack_cq_events(struct ibv_cq *cq, unsigned int n)
 {
 	struct fv_queue *queue = fv_queue_find(cq);
-	uint64_t synthetic, real;
+	uint64_t paid;
 
 	if (queue == NULL || !queue->channel->fetched) {
 		fv_real()->ack_cq_events(cq, n);
 		return;
 	}
 	fv_lock(queue->channel);
-	synthetic = n < queue->synthetic ? n : queue->synthetic;
-	queue->synthetic -= synthetic;
-	n -= (unsigned int)synthetic;
-	real = n < queue->real ? n : queue->real;
-	queue->real -= real;
-	n -= (unsigned int)real;
-	if (queue->synthetic == 0 && queue->real == 0)
+	paid = n < queue->fetched ? n : queue->fetched;
+	queue->fetched -= paid;
+	if (queue->fetched == 0)
 		pthread_cond_broadcast(&queue->channel->acknowledged);
 	fv_unlock(queue->channel);
-	if (real != 0)
-		fv_real()->ack_cq_events(cq, (unsigned int)real);
-	if (FV_UNLIKELY(n != 0))
-		__atomic_fetch_add(&fv_stats.surplus, n, __ATOMIC_RELAXED);
+	if (FV_UNLIKELY(n != paid))
+		__atomic_fetch_add(&fv_stats.surplus, n - paid,
+				   __ATOMIC_RELAXED);
 }

@@ -41,6 +41,11 @@ static void find_all(void)
 	FIND(destroy_cq, "IBVERBS_1.1");
 	FIND(get_cq_event, "IBVERBS_1.1");
 	FIND(ack_cq_events, "IBVERBS_1.1");
+	FIND(alloc_pd, "IBVERBS_1.1");
+	FIND(dealloc_pd, "IBVERBS_1.1");
+	FIND(create_qp, "IBVERBS_1.1");
+	FIND(modify_qp, "IBVERBS_1.1");
+	FIND(destroy_qp, "IBVERBS_1.1");
 }
 
 const struct fv_real *fv_real(void)

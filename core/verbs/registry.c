@@ -109,23 +109,26 @@ static struct fv_channel *free_channel(void)
 	return channel;
 }
 
-static void begin(struct fv_channel *channel, int fd)
+static void begin(struct fv_channel *channel, struct ibv_comp_channel *verbs)
 {
 	fv_lock(channel);
-	channel->serial++;
+	channel->verbs = verbs;
 	channel->queues = NULL;
-	channel->stock = channel->queued = 0;
+	channel->stock = channel->blind = 0;
+	channel->strays = channel->misses = 0;
+	channel->raiser = (struct fv_raiser){ .qp = NULL };
 	channel->waiting = channel->parked = 0;
-	channel->fetched = channel->trusted = channel->nonblock = false;
-	channel->always_stock = channel->sparse = false;
+	channel->fetched = channel->waits = channel->trusted = false;
+	channel->nonblock = channel->always_stock = channel->sparse = false;
 	channel->streak = 0;
-	channel->fd = fd;
+	channel->fd = verbs->fd;
 	fv_unlock(channel);
 }
 
-struct fv_channel *fv_channel_add(int fd)
+struct fv_channel *fv_channel_add(struct ibv_comp_channel *verbs)
 {
 	struct fv_channel *channel = NULL;
+	int fd = verbs->fd;
 
 	if ((unsigned int)fd >= FDS_MAX)
 		return NULL;
@@ -133,7 +136,7 @@ struct fv_channel *fv_channel_add(int fd)
 	fv_registry_lock();
 	channel = free_channel();
 	if (channel != NULL) {
-		begin(channel, fd);
+		begin(channel, verbs);
 		fw_store_release(&by_fd[fd], channel);
 		fw_store(&fv_channels, fv_channels + 1);
 	}

@@ -26,7 +26,7 @@ static int counters(char *text, size_t size)
 		text, size,
 		"\"waits\": %llu, \"immediate\": %llu, \"spun\": %llu, \"dispatched\": %llu, \"polled\": %llu, \"parked\": %llu, "
 		"\"fastwake_percent\": %.2f, \"synthetic_events\": %llu, \"real_events\": %llu, \"extra_events\": %llu, "
-		"\"deferred\": %llu, \"armed\": %llu, \"armed_late\": %llu, \"surplus_acks\": %llu",
+		"\"deferred\": %llu, \"armed\": %llu, \"armed_late\": %llu, \"raised\": %llu, \"surplus_acks\": %llu",
 		(unsigned long long)s->waits, (unsigned long long)s->immediate,
 		(unsigned long long)s->spun, (unsigned long long)s->dispatched,
 		(unsigned long long)s->polled, (unsigned long long)s->parked,
@@ -35,7 +35,7 @@ static int counters(char *text, size_t size)
 		(unsigned long long)s->synthetic, (unsigned long long)s->real,
 		(unsigned long long)s->extra, (unsigned long long)s->deferred,
 		(unsigned long long)s->armed, (unsigned long long)s->late,
-		(unsigned long long)s->surplus);
+		(unsigned long long)s->raised, (unsigned long long)s->surplus);
 }
 
 static double quantile_us(double q)

@@ -12,9 +12,13 @@
  *
  *	requested	the program has asked for an event, and has not had it
  *	fired		requested, and a completion has come since
- *	armed		requested, and the kernel knows: if it has fired, the
- *			real event is in the channel's file, or about to be
- *	pending		synthetic events that the program has not fetched
+ *	armed		requested, and the kernel knows: if it has fired, a real
+ *			event is in the channel's file, or about to be
+ *	blind		the kernel knows of a request that memory does not tell of
+ *	pending		events of earlier requests that the program has not fetched
+ *
+ * Memory decides which events there are, and the kernel's only wake whoever sleeps:
+ * event.c.  Not so of channels that are left to the kernel (fv_filtered()).
  *
  * Locking: each channel has a lock, for itself and its queues.  Their memory is
  * read under it only, since a resize or a destroy unmaps it.  The registry's
@@ -79,6 +83,12 @@ struct fv_real {
 	int (*get_cq_event)(struct ibv_comp_channel *channel,
 			    struct ibv_cq **cq, void **cq_context);
 	void (*ack_cq_events)(struct ibv_cq *cq, unsigned int n);
+	struct ibv_pd *(*alloc_pd)(struct ibv_context *context);
+	int (*dealloc_pd)(struct ibv_pd *pd);
+	struct ibv_qp *(*create_qp)(struct ibv_pd *pd,
+				    struct ibv_qp_init_attr *attr);
+	int (*modify_qp)(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask);
+	int (*destroy_qp)(struct ibv_qp *qp);
 };
 
 /* Of libibverbs, which is loaded when this is called. */
@@ -109,6 +119,12 @@ struct fv_word {
 	uint32_t offset; /* in it */
 };
 
+enum fv_blind {
+	FV_SEES,
+	FV_UNSURE,    /* whether a completion has come since the request */
+	FV_SOLICITED, /* asked for solicited completions */
+};
+
 struct fv_queue {
 	struct ibv_cq *cq; /* NULL: free */
 	const struct fv_context *context;
@@ -116,35 +132,43 @@ struct fv_queue {
 	struct fv_queue *next; /* of the channel */
 	struct fv_word word;
 
+	bool leaving; /* being destroyed: not the channel's any more */
 	bool requested;
 	bool armed;
-	bool solicited;	   /* armed for solicited completions */
+	enum fv_blind blind;
 	uint32_t seen;	   /* the word when the event was requested */
 	uint32_t deferral; /* counts them, for the helper */
 	uint32_t noticed;  /* the deferral that the helper saw at last */
 	uint32_t pending;
-	uint32_t queued; /* its part of the channel's */
+	uint64_t fetched; /* by the program, and not acknowledged */
+};
 
-	/* Fetched by the program, and not acknowledged. */
-	uint64_t synthetic;
-	uint64_t real;
+/* What raise.c needs, if it was needed. */
+struct fv_raiser {
+	struct ibv_pd *pd;
+	struct ibv_cq *cq;
+	struct ibv_qp *qp;
 };
 
 struct fv_channel {
 	pthread_mutex_t lock;
 	pthread_cond_t acknowledged;
 	int fd; /* -1: free */
-	uint32_t serial;
+	struct ibv_comp_channel *verbs;
 	struct fv_queue *queues;
 	uint32_t *bell; /* bumped to make waiters look at the queues anew */
 
-	unsigned int stock;   /* queues whose memory is not known */
-	unsigned int queued;  /* real events that are certain to be there */
+	unsigned int stock;  /* queues whose memory is not known */
+	unsigned int blind;  /* queues that are */
+	unsigned int strays; /* real events in the file that nobody is to see */
+	unsigned int misses; /* times that they were not there */
+	struct fv_raiser raiser;
 	unsigned int waiting; /* threads that look at the queues' words */
 	unsigned int parked;  /* threads that sleep until a real event */
 
 	bool fetched;	   /* its program has fetched events where we see it */
-	bool trusted;	   /* its program waits where we see it */
+	bool waits;	   /* it has waited for some where we see it */
+	bool trusted;	   /* it will do so again */
 	bool nonblock;	   /* O_NONBLOCK */
 	bool always_stock; /* in an edge-triggered epoll set, or after fork */
 	bool sparse;	   /* events are so rare that looking does not pay */
@@ -160,7 +184,7 @@ struct fv_context *fv_context_add(struct ibv_context *verbs);
 struct fv_context *fv_context_find(const struct ibv_context *verbs);
 void fv_context_remove(struct fv_context *context);
 
-struct fv_channel *fv_channel_add(int fd);
+struct fv_channel *fv_channel_add(struct ibv_comp_channel *verbs);
 void fv_channel_remove(struct fv_channel *channel);
 /* The managed channel whose descriptor this is, or NULL. */
 struct fv_channel *fv_channel_find(int fd);
@@ -214,9 +238,10 @@ static inline bool fv_fired(const struct fv_queue *queue)
 /* ---- notify.c: requests ---- */
 
 int fv_req_notify_cq(struct ibv_cq *cq, int solicited_only);
-/* Tell the kernel of what was kept from it.  Under the channel's lock. */
-void fv_arm(struct fv_queue *queue);
-/* All of a channel; true if one has fired meanwhile. */
+/* Tell the kernel of what was kept from it: 0 or an errno.  Under the channel's
+ * lock. */
+int fv_arm(struct fv_queue *queue);
+/* All of a channel; true if an event is due. */
 bool fv_arm_all(struct fv_channel *channel);
 /* The event of a request that has fired is owed; a new request may stand. */
 void fv_settle(struct fv_queue *queue);
@@ -224,18 +249,45 @@ void fv_bump(struct fv_channel *channel);
 
 /* ---- event.c ---- */
 
-enum fv_take {
-	FV_NOTHING,
-	FV_SYNTHETIC, /* *queue has an event, which is taken */
-	FV_REAL,      /* the real one is in the file, or about to be */
-};
+/* All under the channel's lock. */
 
-/* Under the lock. */
-enum fv_take fv_take(struct fv_channel *channel, struct fv_queue **queue);
-/* The same without taking it. */
-enum fv_take fv_look(const struct fv_channel *channel);
-/* A real event of this queue was fetched. */
-void fv_account(struct fv_channel *channel, const struct ibv_cq *cq);
+/* Does memory decide which events this channel has? */
+static inline bool fv_filtered(const struct fv_channel *channel)
+{
+	return channel->waits && !channel->always_stock && channel->stock == 0;
+}
+
+void fv_set_blind(struct fv_queue *queue, enum fv_blind blind);
+/* Has it an event that the program may have? */
+bool fv_due(const struct fv_queue *queue);
+/* Has one of the channel's? */
+bool fv_look(const struct fv_channel *channel);
+/* The next queue whose turn it is, its event taken; or NULL. */
+struct fv_queue *fv_take(struct fv_channel *channel);
+/* This one's. */
+void fv_take_from(struct fv_queue *queue);
+/* The kernel has, or will have, an event that nobody is to see. */
+void fv_stray(struct fv_channel *channel);
+/*
+ * A real event of this queue was read, and is acknowledged here.  True if it has an
+ * event that is due.
+ */
+bool fv_account(struct fv_queue *queue);
+/* Of one that is not the channel's: true if the program may have it, and is to
+ * acknowledge it. */
+bool fv_account_other(struct fv_channel *channel, struct ibv_cq *cq);
+/* Real events that are in the file: fv_account() for each.  True if there were. */
+bool fv_collect(struct fv_channel *channel);
+
+/* ---- file.c: the channel's descriptor ---- */
+
+/* This thread is in a function of libibverbs, which reads the descriptor itself. */
+extern __thread bool fv_inside;
+
+ssize_t fv_read(int fd, void *buffer, size_t size);
+bool fv_readable(int fd);
+/* As ibv_get_cq_event(), the real one. */
+int fv_fetch(struct fv_channel *channel, struct ibv_cq **cq, void **cq_context);
 
 /* ---- wait.c ---- */
 
@@ -273,6 +325,12 @@ bool fv_module_ready(void);
 int fv_module_wait(const struct fv_set *set, uint64_t budget_ns);
 void fv_module_forget(void);
 
+/* ---- raise.c ---- */
+
+/* Make an event that nobody is to see, but which wakes.  Under the lock. */
+bool fv_raise(struct fv_channel *channel);
+void fv_raiser_free(struct fv_raiser *raiser);
+
 /* ---- helper.c ---- */
 
 /* A request has been kept back. */
@@ -291,10 +349,11 @@ struct fv_stats {
 	uint64_t parked;     /* the kernel's event */
 	uint64_t synthetic;  /* events */
 	uint64_t real;
-	uint64_t extra;	   /* real ones of a request that was served before */
+	uint64_t extra;	   /* real ones of what was served before: not given */
 	uint64_t deferred; /* requests that were kept back */
 	uint64_t armed;	   /* requests that the kernel was told of */
 	uint64_t late;	   /* of these: by the helper */
+	uint64_t raised;   /* events made by the helper */
 	uint64_t surplus;  /* acknowledgements of nothing */
 	struct fastwake_histogram wait_ns;
 };

@@ -29,8 +29,8 @@ static bool may_spin(void)
 
 bool fv_may_wait(const struct fv_channel *channel)
 {
-	if (fv_config.mode < FV_ADAPTIVE || channel->stock != 0 ||
-	    channel->always_stock || channel->queued != 0 || channel->sparse)
+	if (fv_config.mode < FV_ADAPTIVE || !fv_filtered(channel) ||
+	    channel->blind != 0 || channel->sparse)
 		return false;
 	return fv_config.poll_ns != 0 && (fv_module() || may_spin());
 }
@@ -66,8 +66,6 @@ bool fv_set_add(struct fv_set *set, struct fv_channel *channel)
 	if (!add_word(set, region, offset, fw_load(channel->bell)))
 		return false;
 	for (queue = channel->queues; queue != NULL; queue = queue->next) {
-		if (queue->solicited)
-			return false;
 		if (!queue->requested)
 			continue;
 		any = true;
@@ -82,15 +80,15 @@ bool fv_set_add(struct fv_set *set, struct fv_channel *channel)
 
 static bool look(const struct fv_set *set)
 {
-	enum fv_take found = FV_NOTHING;
+	bool due = false;
 	unsigned int i;
 
-	for (i = 0; i < set->n && found == FV_NOTHING; i++) {
+	for (i = 0; i < set->n && !due; i++) {
 		fv_lock(set->channel[i]);
-		found = fv_look(set->channel[i]);
+		due = fv_look(set->channel[i]);
 		fv_unlock(set->channel[i]);
 	}
-	return found != FV_NOTHING;
+	return due;
 }
 
 static int spin(const struct fv_set *set, uint64_t budget_ns)

@@ -104,11 +104,12 @@ static inline void loop_to_rts(struct ibv_qp *qp)
 		   "RTS");
 }
 
-static inline void loop_make(const struct loop_device *d, struct loop *l,
-			     struct ibv_cq *received)
+static inline void loop_make_with(const struct loop_device *d, struct loop *l,
+				  struct ibv_cq *received, struct ibv_cq *sent)
 {
 	struct ibv_qp_init_attr init = {
 		.qp_type = IBV_QPT_RC,
+		.send_cq = sent,
 		.recv_cq = received,
 		.cap = { .max_send_wr = LOOP_DEPTH,
 			 .max_recv_wr = LOOP_DEPTH,
@@ -117,9 +118,7 @@ static inline void loop_make(const struct loop_device *d, struct loop *l,
 		.sq_sig_all = 1,
 	};
 
-	l->sent = ibv_create_cq(d->verbs, 2 * LOOP_DEPTH, NULL, NULL, 0);
-	loop_check(l->sent != NULL, "ibv_create_cq");
-	init.send_cq = l->sent;
+	l->sent = sent;
 	l->qp = ibv_create_qp(d->pd, &init);
 	loop_check(l->qp != NULL, "ibv_create_qp");
 	l->mr = ibv_reg_mr(d->pd, l->memory, sizeof(l->memory),
@@ -128,6 +127,16 @@ static inline void loop_make(const struct loop_device *d, struct loop *l,
 	loop_to_init(l->qp);
 	loop_to_rtr(d, l->qp);
 	loop_to_rts(l->qp);
+}
+
+static inline void loop_make(const struct loop_device *d, struct loop *l,
+			     struct ibv_cq *received)
+{
+	struct ibv_cq *sent =
+		ibv_create_cq(d->verbs, 2 * LOOP_DEPTH, NULL, NULL, 0);
+
+	loop_check(sent != NULL, "ibv_create_cq");
+	loop_make_with(d, l, received, sent);
 }
 
 static inline void loop_free(struct loop *l)

@@ -2,12 +2,12 @@
 /*
  * torture.c - is an event ever lost?
  *
- * Channels of several completion queues, and several threads that wait for
- * each channel, every one in its own way.  One thread per queue sends to it, in
- * bursts and with pauses of random length, and goes on only when all that it sent
- * has been consumed: if an event is lost it waits in vain, and says so.
- * Meanwhile queues are resized, destroyed and made anew, children are forked, and
- * threads get signals with and without SA_RESTART.
+ * Channels of one or several completion queues, and one or several threads that wait
+ * for each channel, every one in its own way, on some also by bare system calls.  One
+ * thread per queue sends to it, in bursts and with pauses of random length, and goes on
+ * only when all that it sent has been consumed: if an event is lost it waits in
+ * vain, and says so.  Meanwhile queues are resized, destroyed and made anew, children
+ * are forked, and threads get signals with and without SA_RESTART.
  *
  * FASTWAKE_TORTURE_SECONDS: how long (10); FASTWAKE_TORTURE_SEED.
  */
@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,11 +26,10 @@
 #include "loop.h"
 #include "tap.h"
 
-#define CHANNELS 3
-#define QUEUES	 3 /* of a channel */
-#define WAITERS	 3 /* of a channel */
-#define BURST	 8
-#define LOST_S	 20 /* nothing was consumed for so long: an event is lost */
+#define QUEUES	3 /* of a channel, at most */
+#define WAITERS 3
+#define BURST	8
+#define LOST_S	20 /* nothing was consumed for so long: an event is lost */
 
 struct queue {
 	struct channel *channel;
@@ -42,8 +42,12 @@ struct queue {
 };
 
 struct channel {
-	struct ibv_comp_channel *channel;
+	unsigned int queues;
+	unsigned int waiters;
+	bool solicited; /* the last queue is */
 	bool nonblock;
+	bool unseen; /* now and then a waiter waits by a bare system call */
+	struct ibv_comp_channel *channel;
 	struct queue queue[QUEUES];
 };
 
@@ -55,8 +59,20 @@ struct waiter {
 };
 
 static struct loop_device device;
-static struct channel channels[CHANNELS];
+/* Of most, all can be looked at in memory. */
+static struct channel channels[] = {
+	{ .queues = 1, .waiters = 1 },
+	{ .queues = 2, .waiters = 1 },
+	{ .queues = 1, .waiters = 1, .unseen = true },
+	{ .queues = 2, .waiters = 2 },
+	{ .queues = 3, .waiters = 3, .solicited = true },
+	{ .queues = 3, .waiters = 3, .nonblock = true },
+};
+
+#define CHANNELS (sizeof(channels) / sizeof(*channels))
+
 static struct waiter waiters[CHANNELS * WAITERS];
+static unsigned int waiters_used;
 static int stopping; /* 1: senders, 2: waiters */
 static int interrupted_wrongly;
 
@@ -147,6 +163,14 @@ static void look_first(const struct channel *c, unsigned int *seed)
 	}
 }
 
+static void by_system_call(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	while (syscall(SYS_poll, &p, 1, -1) < 0)
+		loop_check(errno == EINTR, "poll");
+}
+
 static struct ibv_cq *next_event(const struct channel *c, unsigned int *seed)
 {
 	struct ibv_cq *cq;
@@ -155,6 +179,8 @@ static struct ibv_cq *next_event(const struct channel *c, unsigned int *seed)
 
 	if (c->nonblock)
 		look_first(c, seed);
+	else if (c->unseen && below(seed, 2) == 0)
+		by_system_call(c->channel->fd);
 	if (below(seed, 4) == 0) {
 		if (read(c->channel->fd, &handle, sizeof(handle)) ==
 		    sizeof(handle))
@@ -349,7 +375,7 @@ static void disturb(double seconds, unsigned int seed)
 	unsigned int i;
 
 	while (now() < end) {
-		i = below(&seed, CHANNELS * WAITERS);
+		i = below(&seed, waiters_used);
 		pthread_kill(waiters[i].thread,
 			     below(&seed, 2) != 0 ? SIGUSR1 : SIGUSR2);
 		usleep(below(&seed, 5000));
@@ -365,7 +391,7 @@ static void release_waiters(void)
 	struct queue *q;
 
 	__atomic_store_n(&stopping, 2, __ATOMIC_RELEASE);
-	for (i = 0; i < CHANNELS * WAITERS; i++)
+	for (i = 0; i < waiters_used; i++)
 		while (pthread_tryjoin_np(waiters[i].thread, NULL) != 0) {
 			q = &waiters[i].channel->queue[0];
 			pthread_mutex_lock(&q->lock);
@@ -380,49 +406,82 @@ static void release_waiters(void)
 		}
 }
 
+static void begin_queue(struct channel *c, unsigned int i)
+{
+	struct queue *q = &c->queue[i];
+
+	q->channel = c;
+	q->solicited = c->solicited && i == c->queues - 1;
+	pthread_mutex_init(&q->lock, NULL);
+	make(q);
+}
+
+static void begin_waiter(struct channel *c, unsigned int seed)
+{
+	struct waiter *w = &waiters[waiters_used];
+
+	w->channel = c;
+	w->seed = seed + waiters_used++;
+	loop_check(pthread_create(&w->thread, NULL, wait_for_events, w) == 0,
+		   "pthread_create");
+}
+
 static void begin(unsigned int seed)
 {
-	unsigned int i, j;
+	struct channel *c;
+	unsigned int i;
 
-	for (i = 0; i < CHANNELS; i++) {
-		struct channel *c = &channels[i];
-
+	for (c = channels; c < channels + CHANNELS; c++) {
 		c->channel = ibv_create_comp_channel(device.verbs);
 		loop_check(c->channel != NULL, "ibv_create_comp_channel");
-		c->nonblock = i == CHANNELS - 1;
 		if (c->nonblock)
 			fcntl(c->channel->fd, F_SETFL, O_NONBLOCK);
-		for (j = 0; j < QUEUES; j++) {
-			c->queue[j].channel = c;
-			c->queue[j].solicited = j == 2;
-			pthread_mutex_init(&c->queue[j].lock, NULL);
-			make(&c->queue[j]);
-		}
-		for (j = 0; j < WAITERS; j++) {
-			struct waiter *w = &waiters[i * WAITERS + j];
-
-			w->channel = c;
-			w->seed = seed + i * WAITERS + j;
-			loop_check(pthread_create(&w->thread, NULL,
-						  wait_for_events, w) == 0,
-				   "pthread_create");
-		}
+		for (i = 0; i < c->queues; i++)
+			begin_queue(c, i);
+		for (i = 0; i < c->waiters; i++)
+			begin_waiter(c, seed);
 	}
 }
 
 static void end(void)
 {
-	unsigned int i, j;
+	struct channel *c;
+	unsigned int i;
 
-	for (i = 0; i < CHANNELS; i++) {
-		for (j = 0; j < QUEUES; j++) {
-			loop_free(&channels[i].queue[j].loop);
-			loop_check(ibv_destroy_cq(channels[i].queue[j].cq) == 0,
+	for (c = channels; c < channels + CHANNELS; c++) {
+		for (i = 0; i < c->queues; i++) {
+			loop_free(&c->queue[i].loop);
+			loop_check(ibv_destroy_cq(c->queue[i].cq) == 0,
 				   "ibv_destroy_cq");
 		}
-		loop_check(ibv_destroy_comp_channel(channels[i].channel) == 0,
+		loop_check(ibv_destroy_comp_channel(c->channel) == 0,
 			   "ibv_destroy_comp_channel");
 	}
+}
+
+static unsigned int begin_senders(pthread_t *sender)
+{
+	unsigned int i, n = 0;
+	struct channel *c;
+
+	for (c = channels; c < channels + CHANNELS; c++)
+		for (i = 0; i < c->queues; i++)
+			loop_check(pthread_create(&sender[n++], NULL, send,
+						  &c->queue[i]) == 0,
+				   "pthread_create");
+	return n;
+}
+
+static unsigned long all_sent(void)
+{
+	unsigned long sent = 0;
+	struct channel *c;
+	unsigned int i;
+
+	for (c = channels; c < channels + CHANNELS; c++)
+		for (i = 0; i < c->queues; i++)
+			sent += c->queue[i].sent;
+	return sent;
 }
 
 static unsigned int setting(const char *name, unsigned int otherwise)
@@ -438,25 +497,22 @@ int main(void)
 	unsigned int seed =
 		setting("FASTWAKE_TORTURE_SEED", (unsigned int)time(NULL));
 	pthread_t sender[CHANNELS * QUEUES];
-	unsigned long sent = 0, events = 0;
-	unsigned int i;
+	unsigned long sent, events = 0;
+	unsigned int i, senders;
 
 	tap_begin();
 	tap_diag("FASTWAKE_TORTURE_SEED=%u", seed);
 	catch_signals();
 	loop_open(&device);
 	begin(seed);
-	for (i = 0; i < CHANNELS * QUEUES; i++)
-		pthread_create(&sender[i], NULL, send,
-			       &channels[i / QUEUES].queue[i % QUEUES]);
+	senders = begin_senders(sender);
 	disturb(seconds, seed);
 	__atomic_store_n(&stopping, 1, __ATOMIC_RELEASE);
-	for (i = 0; i < CHANNELS * QUEUES; i++) {
+	for (i = 0; i < senders; i++)
 		pthread_join(sender[i], NULL);
-		sent += channels[i / QUEUES].queue[i % QUEUES].sent;
-	}
+	sent = all_sent();
 	release_waiters();
-	for (i = 0; i < CHANNELS * WAITERS; i++)
+	for (i = 0; i < waiters_used; i++)
 		events += waiters[i].events;
 	end();
 	tap_diag("%lu messages, %lu events", sent, events);
