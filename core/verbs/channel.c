@@ -213,7 +213,7 @@ static int wait_for_event(struct fv_channel *channel, struct fetch *fetch)
 
 	fv_count(waits);
 	fv_lock(channel);
-	channel->fetched = true;
+	fw_store(&channel->fetched, true);
 	queue = fv_take(channel);
 	if (queue != NULL) {
 		fv_count(immediate);

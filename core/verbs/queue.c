@@ -245,7 +245,7 @@ FV_PUBLIC void ibv_ack_cq_events(struct ibv_cq *cq, unsigned int n)
 	struct fv_queue *queue = fv_queue_find(cq);
 	uint64_t paid;
 
-	if (queue == NULL || !queue->channel->fetched) {
+	if (queue == NULL || !fw_load(&queue->channel->fetched)) {
 		fv_real()->ack_cq_events(cq, n);
 		return;
 	}
