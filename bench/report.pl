@@ -290,9 +290,11 @@ sub add_ratios
 		  if $cell->{p50_us} && $stock->{p50_us};
 		$cell->{tps_ratio} = $cell->{tps} / $stock->{tps};
 		my $local = find_cell($cells, 'local', 'local', $cell->{clients});
+		next if !$local || $local->{tps} <= $stock->{tps};
+		# Then not all of them were at work at a time.
+		next if grep { $_->{with_warming_up} } $cell, $stock, $local;
 		$cell->{gap_closed} =
-		  ($cell->{tps} - $stock->{tps}) / ($local->{tps} - $stock->{tps})
-		  if $local && $local->{tps} > $stock->{tps};
+		  ($cell->{tps} - $stock->{tps}) / ($local->{tps} - $stock->{tps});
 	}
 	return;
 }
@@ -509,6 +511,11 @@ sub notes
 	push @notes, 'Gap closed: of the difference in tps between stock TCP and'
 	  . ' local commits.'
 	  if grep { defined $_->{gap_closed} } @$cells;
+	my @short = grep { $_->{with_warming_up} } @$cells;
+	push @notes, 'tps of these rows contain connecting and warming up, as there was'
+	  . ' no time at which all clients were at work: '
+	  . join(', ', map { "$_->{config} $_->{clients}" } @short) . '.'
+	  if @short;
 	push @notes, failures();
 	return @notes;
 }
