@@ -143,11 +143,74 @@ sub rows
 	} @rows;
 }
 
+# us per commit of each role, and of all.
+sub times_of
+{
+	my ($sum) = @_;
+	my %us = map { $_ => ($sum->{time}{$_} // 0) / $sum->{commits} } @roles;
+	$us{all} += $us{$_} for @roles;
+	return \%us;
+}
+
+# What no replication here can do without, beside a local commit: that the standby
+# replays it (as in the row where that took least), and that the backend waits, and
+# so is switched to once more: a hand-off as "fastwake bench" measures it.
+sub floor_row
+{
+	my ($rows, $handoff) = @_;
+	my ($replay) = sort { $a <=> $b } map { $_->{startup} } @$rows;
+	my %us = map { $_ => 0 } @roles;
+	@us{qw(backend startup all)} = ($handoff, $replay, $handoff + $replay);
+	return \%us;
+}
+
+# p50 of the hand-off, if `bench/bench waits` has been run.
+sub handoff
+{
+	my ($directory) = $0 =~ m{^(.*/)};
+	open my $fh, '<', ($directory // '') . 'results/waits.json' or return undef;
+	local $/;
+	my ($row) = grep { /"case" : "handoff"/ && /"path" : "fastwake"/ }
+	  <$fh> =~ /\{[^{}]*\}/g;
+	return defined $row && $row =~ /"p50_us" : "?([\d.]+)/ ? $1 : undef;
+}
+
+sub beyond_line
+{
+	my ($name, $us, $local) = @_;
+	return '| ' . join(' | ', $name,
+		map { sprintf '%+.1f', $us->{$_} - ($local->{$_} // 0) } @roles, 'all') . " |\n";
+}
+
+# Rows of one number of clients: [name, times].
+sub beyond_table
+{
+	my ($clients, $local, @rows) = @_;
+	my $handoff = handoff();
+	my $text = "Beyond a local commit, which takes "
+	  . sprintf('%.1f', $local->{all}) . " us traced, $clients client"
+	  . ($clients == 1 ? '' : 's') . ", in us per commit:\n\n| row | "
+	  . join(' | ', @roles, 'all') . " |\n|:--|" . '--:|' x (@roles + 1) . "\n";
+	$text .= beyond_line($_->[0], $_->[1], $local) for @rows;
+	$text .= beyond_line('at least: a replay, a hand-off',
+		floor_row([ map { $_->[1] } @rows ], $handoff), {})
+	  if defined $handoff && @rows;
+	return "$text\n";
+}
+
+my (%local, %others, @numbers);
 for my $row (rows())
 {
 	my ($config, $level, $clients, $directory) = @$row;
 	my $sum = read_trace($directory);
-	my $name = "**$config**, `$level`, $clients client"
-	  . ($clients == 1 ? '' : 's');
-	print table($name, $sum) if $sum->{commits};
+	next if !$sum->{commits};
+	print table("**$config**, `$level`, $clients client"
+		  . ($clients == 1 ? '' : 's'), $sum);
+	push @numbers, $clients if !grep { $_ == $clients } @numbers;
+	if ($config eq 'local') { $local{$clients} = times_of($sum); }
+	else { push @{ $others{$clients} }, [ "$config, `$level`", times_of($sum) ]; }
+}
+for my $clients (grep { $local{$_} } @numbers)
+{
+	print beyond_table($clients, $local{$clients}, @{ $others{$clients} // [] });
 }
