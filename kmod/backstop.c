@@ -56,7 +56,7 @@ static u32 fw_backstop_wake(struct fw_core *core, u64 now_ns, u32 words)
 	struct fw_waiter *w;
 
 	while (left) {
-		w = fw_pollset_scan(core, &left);
+		w = fw_pollset_scan(core, &left, is_idle_task(current));
 		if (!w)
 			break;
 		wake_up_process(w->task);

@@ -41,7 +41,7 @@ static struct fw_waiter *fw_find(struct fw_core *core, bool look_at_clock)
 
 	raw_spin_lock(&core->lock);
 	left = core->nr;
-	w = fw_pollset_scan(core, &left);
+	w = fw_pollset_scan(core, &left, fw_alone());
 	if (!w && fw_alone())
 		w = fw_pollset_elect(core);
 	if (!w && look_at_clock)

@@ -276,6 +276,7 @@ struct fw_waiter {
 	u32 nr_recipes; /* good as long as nothing was unpinned */
 	u64 unpins;	/* that there had been in the domain */
 	u64 expires_ns; /* 0: not known yet */
+	u64 later_ns;	/* until when those of ->later are in no hurry */
 
 	/* Where it sleeps, or slept last: only the thread itself changes it. */
 	struct fw_core *core;
@@ -283,6 +284,7 @@ struct fw_waiter {
 	/* Under the lock of ->core. */
 	struct fw_core *queued;		   /* ->core, or NULL: not in its set */
 	u32 pos[FASTWAKE_IOC_WATCHES_MAX]; /* of the entries in ->core */
+	u32 later; /* set of watches that are in no hurry */
 
 	/* Written by whoever takes it out of the set; then it wakes the task. */
 	int result;
@@ -299,6 +301,13 @@ struct fw_waiter {
 
 	struct rcu_head rcu;
 };
+
+/* When its time is over, or watches that were in no hurry begin to be. */
+static __always_inline u64 fw_next_ns(const struct fw_waiter *w)
+{
+	return unlikely(w->later) ? min(w->expires_ns, w->later_ns)
+				  : w->expires_ns;
+}
 
 /* Under RCU. */
 static __always_inline struct fw_waiter *fw_waiter_find(struct fw_domain *d,
@@ -360,7 +369,7 @@ int fw_pollset_init(void);
 void fw_pollset_exit(void);
 int fw_pollset_add(struct fw_core *core, struct fw_waiter *w);
 void fw_pollset_leave(struct fw_waiter *w);
-struct fw_waiter *fw_pollset_scan(struct fw_core *core, u32 *left);
+struct fw_waiter *fw_pollset_scan(struct fw_core *core, u32 *left, bool idle);
 struct fw_waiter *fw_pollset_expire(struct fw_core *core, u64 now_ns);
 int fw_pollset_replace(struct fw_core *core, struct fw_waiter *other,
 		       struct fw_waiter *w, int result);

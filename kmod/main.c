@@ -108,7 +108,8 @@ static long fw_ioctl_query(struct fw_domain *d, void *buf)
 		.out_abi = FASTWAKE_ABI_VERSION,
 		.out_cores = nr_cpu_ids,
 		.out_features = FASTWAKE_FEATURE_BACKSTOP |
-				FASTWAKE_FEATURE_CQ | FASTWAKE_FEATURE_RESTART,
+				FASTWAKE_FEATURE_CQ | FASTWAKE_FEATURE_RESTART |
+				FASTWAKE_FEATURE_LATER,
 		.out_budget_max_ns = 1000ull * READ_ONCE(fw_budget_max_us),
 		.out_backstop_ns = 1000ull * READ_ONCE(fw_backstop_us),
 		.out_waiters_max = d->waiters_max,

@@ -95,8 +95,8 @@ static void fw_pollset_end(struct fw_waiter *w, int result)
 static __always_inline void fw_pollset_enter(struct fw_core *core,
 					     struct fw_waiter *w)
 {
-	if (w->expires_ns < core->next_expiry_ns)
-		core->next_expiry_ns = w->expires_ns;
+	if (fw_next_ns(w) < core->next_expiry_ns)
+		core->next_expiry_ns = fw_next_ns(w);
 	w->core = core;
 	WRITE_ONCE(w->result, FW_PENDING);
 	WRITE_ONCE(w->queued, core);
@@ -204,6 +204,11 @@ static struct fw_probe *fw_first_changed(struct fw_probe *p,
 	return p;
 }
 
+static bool fw_in_no_hurry(const struct fw_owner *owner)
+{
+	return owner->waiter->later >> owner->index & 1;
+}
+
 /* Does it hold now?  If not it is noted as seen. */
 static bool fw_probe_holds(struct fw_core *core, u32 i)
 {
@@ -217,13 +222,18 @@ static bool fw_probe_holds(struct fw_core *core, u32 i)
 	return false;
 }
 
-/* The first entry from I on that holds, or END. */
-static u32 fw_first_holding(struct fw_core *core, u32 i, u32 end)
+/*
+ * The first entry from I on that holds, or END.  One that is in no hurry goes on
+ * only if the core is idle; else it is left as it is, so that the next look finds
+ * it again.
+ */
+static u32 fw_first_holding(struct fw_core *core, u32 i, u32 end, bool idle)
 {
 	for (; i < end; i++) {
 		i = fw_first_changed(&core->probes[i], &core->probes[end]) -
 		    core->probes;
-		if (i < end && fw_probe_holds(core, i))
+		if (i < end && fw_probe_holds(core, i) &&
+		    (idle || likely(!fw_in_no_hurry(&core->owners[i]))))
 			break;
 	}
 	return min(i, end);
@@ -233,14 +243,14 @@ static u32 fw_first_holding(struct fw_core *core, u32 i, u32 end)
  * Look at entries, each at most once, from where the last look ended; *LEFT is
  * how many, and is counted down.  Takes out and returns the first waiter found
  * with a watch that holds: to wake it comes before finding others, whom the
- * next scanner finds.
+ * next scanner finds.  IDLE: the core has nothing else to do.
  */
-struct fw_waiter *fw_pollset_scan(struct fw_core *core, u32 *left)
+struct fw_waiter *fw_pollset_scan(struct fw_core *core, u32 *left, bool idle)
 {
 	u32 n = min(*left, core->nr);
 	u32 from = core->cursor < core->nr ? core->cursor : 0;
 	u32 end = min(from + n, core->nr);
-	u32 i = fw_first_holding(core, from, end);
+	u32 i = fw_first_holding(core, from, end, idle);
 	struct fw_owner owner;
 
 	lockdep_assert_held(&core->lock);
@@ -248,7 +258,7 @@ struct fw_waiter *fw_pollset_scan(struct fw_core *core, u32 *left)
 	n -= i - from;
 	if (i == end && n) {
 		end = n;
-		i = fw_first_holding(core, 0, end);
+		i = fw_first_holding(core, 0, end, idle);
 		n -= i;
 	}
 	core->cursor = i; /* takes the place of the one taken out */
@@ -264,10 +274,25 @@ struct fw_waiter *fw_pollset_scan(struct fw_core *core, u32 *left)
 	return owner.waiter;
 }
 
+/*
+ * A watch that was in no hurry until now is looked at here, since a look that found
+ * it to hold may be long past; from now on it is as any other.
+ */
+static bool fw_later_is_now(struct fw_owner *owner, u64 now_ns)
+{
+	struct fw_waiter *w = owner->waiter;
+
+	if (likely(!fw_in_no_hurry(owner)) || now_ns < w->later_ns)
+		return false;
+	w->later &= ~(1u << owner->index);
+	return fw_holds(&w->watch[owner->index]);
+}
+
 /* Takes out and returns a waiter whose time is over. */
 struct fw_waiter *fw_pollset_expire(struct fw_core *core, u64 now_ns)
 {
 	u64 next_ns = U64_MAX;
+	struct fw_owner owner;
 	struct fw_waiter *w;
 	u32 i;
 
@@ -275,13 +300,18 @@ struct fw_waiter *fw_pollset_expire(struct fw_core *core, u64 now_ns)
 	if (now_ns < core->next_expiry_ns || !core->nr_waiters)
 		return NULL;
 	for (i = 0; i < core->nr; i++) {
-		w = core->owners[i].waiter;
+		owner = core->owners[i];
+		w = owner.waiter;
 		if (now_ns >= w->expires_ns) {
 			fw_count(core, expired);
 			fw_pollset_end(w, FW_EXPIRED);
 			return w;
 		}
-		next_ns = min(next_ns, w->expires_ns);
+		if (fw_later_is_now(&owner, now_ns)) {
+			fw_pollset_end(w, owner.index);
+			return w;
+		}
+		next_ns = min(next_ns, fw_next_ns(w));
 	}
 	core->next_expiry_ns = next_ns;
 	return NULL;

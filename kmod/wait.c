@@ -64,7 +64,7 @@ static int fw_watch_condition(struct fw_watch *watch, struct fw_recipe *recipe,
 	recipe->more = 0;
 	if (arg->condition == FASTWAKE_COND_MASK_NE)
 		mask &= arg->mask;
-	else if (arg->mask)
+	else if (arg->mask && arg->condition != FASTWAKE_COND_LATER_NE)
 		return -EINVAL;
 	watch->mask = mask << recipe->shift;
 	watch->span = 0;
@@ -78,6 +78,14 @@ static int fw_watch_condition(struct fw_watch *watch, struct fw_recipe *recipe,
 	}
 	watch->base = (operand << recipe->shift) + recipe->more;
 	return 0;
+}
+
+/* The earliest of several times is that of all: they are one thread's. */
+static void fw_watch_later(struct fw_waiter *w, u32 i, u64 until_ns)
+{
+	if (!w->later || until_ns < w->later_ns)
+		w->later_ns = until_ns;
+	w->later |= 1u << i;
 }
 
 /* Under RCU. */
@@ -94,7 +102,7 @@ static int fw_watch_resolve(struct fw_domain *d, struct fw_waiter *w, u32 i)
 		return -EINVAL;
 	if (arg->word_size != 4 && arg->word_size != 8)
 		return -EINVAL;
-	if (arg->condition > FASTWAKE_COND_GE64)
+	if (arg->condition > FASTWAKE_COND_LATER_NE)
 		return -EOPNOTSUPP;
 	ret = fw_watch_condition(&w->watch[i], &w->recipe[i], arg);
 	if (ret)
@@ -107,6 +115,8 @@ static int fw_watch_resolve(struct fw_domain *d, struct fw_waiter *w, u32 i)
 		return -EINVAL;
 	if (!percpu_ref_tryget_live_rcu(&r->ref)) /* (W1) */
 		return -ENOENT;
+	if (arg->condition == FASTWAKE_COND_LATER_NE)
+		fw_watch_later(w, i, arg->mask);
 	w->watch[i].word = PTR_ALIGN_DOWN((u64 *)word, sizeof(u64));
 	w->region[i] = r;
 	w->nr = i + 1;
@@ -141,7 +151,7 @@ static noinline int fw_watches_resolve(struct fw_domain *d, struct fw_waiter *w,
 			again = false;
 	}
 	w->unpins = unpins;
-	if (again && !w->nr_links)
+	if (again && !w->nr_links && !w->later)
 		w->nr_recipes = nr;
 	return 0;
 }
@@ -193,7 +203,7 @@ static __always_inline int fw_watches_get(struct fw_domain *d,
 	u32 i;
 	int ret;
 
-	w->nr = w->nr_links = 0;
+	w->nr = w->nr_links = w->later = 0;
 	if (likely(nr <= w->nr_recipes && w->unpins == unpins))
 		for (i = 0; i < nr && fw_watch_again(w, i); i++)
 			;
@@ -360,7 +370,7 @@ static noinline bool fw_hand_off(struct fw_core *core)
 
 	raw_spin_lock(&core->lock);
 	left = core->nr;
-	w = fw_pollset_scan(core, &left);
+	w = fw_pollset_scan(core, &left, fw_alone());
 	raw_spin_unlock(&core->lock);
 	fw_count(core, polls);
 	if (!w)
@@ -542,18 +552,21 @@ static noinline int fw_spin(struct fw_wait *wait)
 }
 
 /* Without scanner the waiter has a timer of its own. */
-static noinline bool fw_sleep_unscanned(const struct fw_waiter *w)
+static noinline bool fw_sleep_unscanned(struct fw_waiter *w)
 {
-	ktime_t expires = ns_to_ktime(w->expires_ns);
+	ktime_t expires = ns_to_ktime(fw_next_ns(w));
+	u64 now_ns = ktime_get_ns();
 
-	if (ktime_get_ns() >= w->expires_ns)
+	if (now_ns >= w->expires_ns)
 		return false;
+	if (now_ns >= w->later_ns)
+		w->later = 0;
 	schedule_hrtimeout_range(&expires, 0, HRTIMER_MODE_ABS);
 	return true;
 }
 
 /* False if the time is over: elsewhere, scanners find that out. */
-static __always_inline bool fw_sleep_on_core(const struct fw_waiter *w)
+static __always_inline bool fw_sleep_on_core(struct fw_waiter *w)
 {
 	if (unlikely(!w->core->scanned))
 		return fw_sleep_unscanned(w);

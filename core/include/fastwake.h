@@ -247,6 +247,15 @@ int fastwake_wait(struct fastwake_waiter *waiter,
  */
 void fastwake_waiter_publish(struct fastwake_waiter *waiter);
 void fastwake_waiter_withdraw(struct fastwake_waiter *waiter);
+/*
+ * The next fastwake_wait() is in no hurry until UNTIL_NS (CLOCK_MONOTONIC): if the
+ * kernel module serves it, fastwake_wake() and fastwake_wake_pid() end it once its
+ * core would be idle otherwise, or at that time, about.  For those who can do the
+ * work of several wake-ups at once.  Watches, signals and the deadline end the wait
+ * as ever.
+ */
+void fastwake_waiter_no_hurry(struct fastwake_waiter *waiter,
+			      uint64_t until_ns);
 
 /*
  * Wake a waiter after having stored what it waits for.  Returns 1 if it is

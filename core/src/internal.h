@@ -101,7 +101,8 @@ struct fw_slot {
 	/* Written by the holder. */
 	uint64_t owner;	      /* pid and state */
 	uint64_t attached_ns; /* CLOCK_BOOTTIME, tells a reused pid apart */
-	uint64_t holder_pad[6];
+	uint64_t later_ns;    /* FW_IN_MODULE: until then WAKE is not needed */
+	uint64_t holder_pad[5];
 	/* Written by wakers. */
 	uint32_t seq; /* the futex; bumped by each wake of a slot not idle */
 	uint32_t waker_pad0;
@@ -182,6 +183,7 @@ struct fastwake_waiter {
 	unsigned int index;
 	uint32_t seq; /* of the slot, from before it was published */
 	bool published;
+	uint64_t later_ns; /* of the next wait: fastwake_waiter_no_hurry() */
 	enum fw_module_state module_state;
 	struct fw_budget budget;	/* of polling */
 	struct fw_budget module_budget; /* of waiting in the module */

@@ -91,6 +91,7 @@ static int query(struct fw_module *module, char *reason)
 	module->cores = q.out_cores;
 	module->core_stride = q.out_core_stride;
 	module->knows_cqs = (q.out_features & FASTWAKE_FEATURE_CQ) != 0;
+	module->knows_later = (q.out_features & FASTWAKE_FEATURE_LATER) != 0;
 	return 0;
 }
 
@@ -359,7 +360,7 @@ static int translate(const struct fw_module *module,
 
 static int translate_all(const struct fastwake_waiter *waiter,
 			 const struct fastwake_watch *watches, unsigned int n,
-			 struct fastwake_ioc_watch *out)
+			 uint64_t later_ns, struct fastwake_ioc_watch *out)
 {
 	const struct fw_module *module = waiter->domain->module;
 	struct fastwake_watch seq = { .word = &waiter->slot->seq,
@@ -368,6 +369,11 @@ static int translate_all(const struct fastwake_waiter *waiter,
 				      .condition = FASTWAKE_NE };
 	unsigned int i;
 	int rc, count = translate(module, &seq, &out[0]);
+
+	if (later_ns != 0 && count > 0) {
+		out[0].condition = FASTWAKE_COND_LATER_NE;
+		out[0].mask = later_ns;
+	}
 
 	for (i = 0; i < n; i++) {
 		rc = translate(module, &watches[i], &out[count]);
@@ -412,7 +418,9 @@ int fw_module_wait(struct fastwake_waiter *waiter,
 				       .deadline_ns = deadline_ns,
 				       .budget_ns = budget_ns,
 				       .wake = FASTWAKE_WAITER_NONE };
-	long rc = translate_all(waiter, watches, n, translated);
+	/* As wakers read it. */
+	uint64_t later_ns = fw_load(&waiter->slot->later_ns);
+	long rc = translate_all(waiter, watches, n, later_ns, translated);
 
 	if (rc < 0)
 		return (int)rc;
@@ -473,7 +481,7 @@ static unsigned int translate_cqs(const struct fastwake_waiter *waiter,
 				  struct fastwake_ioc_watch *out,
 				  struct fastwake_cq **cqs)
 {
-	int count = translate_all(waiter, NULL, 0, out);
+	int count = translate_all(waiter, NULL, 0, 0, out);
 	unsigned int i, queues = 0;
 
 	for (i = 0; i < n; i++) {

@@ -30,6 +30,7 @@ struct fw_module {
 	uint32_t cores;
 	uint32_t core_stride;
 	bool knows_cqs;
+	bool knows_later;
 	unsigned int nregions;
 	struct fw_region regions[FW_REGIONS_MAX];
 };

@@ -92,6 +92,7 @@ struct wait {
 	bool queues; /* some watches are of completion queues */
 	uint64_t start_ns;
 	uint64_t deadline_ns;
+	uint64_t later_ns; /* until then it is in no hurry */
 	/* Found out while waiting. */
 	bool in_module; /* it began there */
 	bool slept;
@@ -374,6 +375,34 @@ static int sleep_on_doorbells(struct wait *wait)
 	return rc;
 }
 
+/*
+ * Until LATER_NS (0: never) wakers leave it to the module's scanners to find seq
+ * bumped, and call WAKE afterwards:
+ *
+ *	waiter                         waker (fw_wake_slot())
+ *	D1 later_ns = this wait's      W3 seq += 1
+ *	D2 state = IN_MODULE              full barrier (C)
+ *	   full barrier (B)            W4 read state, acquire
+ *	D3 WAIT looks at seq, and      W5 read later_ns: in the future? done
+ *	   scanners after it
+ *
+ * If W4 reads this wait's D2, W5 reads this wait's D1, and what W3 bumped is seen by
+ * D3, whichever comes first.  If W4 reads an earlier wait's, W3 comes before all
+ * looks that follow in this one, and a later_ns of either does no harm.
+ */
+static void allow_delay(struct fastwake_waiter *waiter, uint64_t later_ns)
+{
+	if (fw_load(&waiter->slot->later_ns) != later_ns)
+		fw_store(&waiter->slot->later_ns, later_ns);
+}
+
+void fastwake_waiter_no_hurry(struct fastwake_waiter *waiter, uint64_t until_ns)
+{
+	const struct fw_module *module = waiter->domain->module;
+
+	waiter->later_ns = module != NULL && module->knows_later ? until_ns : 0;
+}
+
 /* -EAGAIN: not found there, or not there at all. */
 static int wait_in_module(struct wait *wait, uint64_t budget_ns)
 {
@@ -386,6 +415,7 @@ static int wait_in_module(struct wait *wait, uint64_t budget_ns)
 	wait->in_module = true;
 	if (budget_ns == 0)
 		return -EAGAIN;
+	allow_delay(waiter, wait->later_ns);
 	publish(waiter, FW_IN_MODULE);
 	do {
 		rc = fw_module_wait(waiter, wait->watches, wait->n, budget_ns,
@@ -408,6 +438,7 @@ static int sleep_for_interrupt(struct wait *wait)
 
 	if (!fw_module_ready(waiter))
 		return -ETIME;
+	allow_delay(waiter, 0);
 	publish(waiter, FW_IN_MODULE);
 	wait->on_interrupt = true;
 	for (;;) {
@@ -452,13 +483,13 @@ static int look_unpublished(const struct wait *wait)
 
 /*
  * Of a silent watch nobody can tell afterwards when its event came, unless the wait
- * goes on to sleep for it.
+ * goes on to sleep for it.  Who is in no hurry is not there for the speed of it.
  */
 static uint64_t module_budget(const struct wait *wait, uint64_t cap_ns,
 			      bool silent)
 {
 	cap_ns *= FW_MODULE_PATIENCE;
-	return silent && !wait->queues
+	return wait->later_ns != 0 || (silent && !wait->queues)
 		       ? cap_ns
 		       : fw_budget_learned(&wait->waiter->module_budget,
 					   cap_ns);
@@ -530,10 +561,12 @@ int fastwake_wait(struct fastwake_waiter *waiter,
 			     .watches = watches,
 			     .n = n,
 			     .event_core = -1,
-			     .deadline_ns = deadline_ns };
+			     .deadline_ns = deadline_ns,
+			     .later_ns = waiter->later_ns };
 	uint64_t end_ns;
 	int rc;
 
+	waiter->later_ns = 0;
 	if (!watches_valid(&wait)) {
 		fastwake_waiter_withdraw(waiter);
 		return -EINVAL;

@@ -106,6 +106,17 @@ void fastwake_waiter_detach(struct fastwake_waiter *waiter)
 }
 
 /*
+ * The module's scanners will find seq bumped (allow_delay() in wait.c).  The clock is
+ * read after the bump: so who looks at seq when that time has come finds it.
+ */
+static bool in_no_hurry(const struct fw_slot *slot)
+{
+	uint64_t later_ns = fw_load(&slot->later_ns);
+
+	return later_ns != 0 && fastwake_now() < later_ns;
+}
+
+/*
  * Wake the slot if it is not idle and PID (0: anybody) holds it; returns
  * whether.  Proof: wait.c.  The state is read again after the bump because the
  * waiter may have gone to sleep in between; often it is awake by then, and the
@@ -126,12 +137,12 @@ int fw_wake_slot(const struct fastwake_domain *domain, unsigned int index,
 	fw_store(&slot->rung_ns, fastwake_now());
 	__atomic_fetch_add(&slot->seq, 1, __ATOMIC_RELEASE);
 	fw_full_barrier_after_rmw(); /* (C) */
-	switch (fw_owner_state(fw_load(&slot->owner))) {
+	switch (fw_owner_state(fw_load_acquire(&slot->owner))) {
 	case FW_SLEEPING:
 		fw_futex_wake(&slot->seq, 1);
 		break;
 	case FW_IN_MODULE:
-		if (domain->module != NULL)
+		if (domain->module != NULL && !in_no_hurry(slot))
 			fw_module_wake(domain->module, index);
 		break;
 	default:

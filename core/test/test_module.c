@@ -176,6 +176,59 @@ static void test_park(void)
 	waitpid(pid, NULL, 0);
 }
 
+/* Keeps the processor until the waiter has seen the wake-up, or for half a second. */
+static void wake_and_compute(void)
+{
+	uint64_t end = fastwake_now() + SECOND / 2;
+
+	wake();
+	while (fastwake_now() < end && fw_load(&shm->other) == 0)
+		;
+}
+
+/* Returns when the wait ended. */
+static uint64_t wait_in_no_hurry(uint64_t until_ns, void (*f)(void),
+				 const char *what)
+{
+	pid_t pid;
+
+	shm->other = 0;
+	pid = child_when(FW_IN_MODULE, f);
+	fastwake_waiter_no_hurry(waiter, until_ns);
+	tap_is(wait_one(watch(&shm->word, shm->word, NULL), 10 * SECOND, NULL),
+	       1, "%s", what);
+	fw_store(&shm->other, 1);
+	waitpid(pid, NULL, 0);
+	return fastwake_now();
+}
+
+static void test_no_hurry(void)
+{
+	cpu_set_t all, one;
+	uint64_t begin, until;
+
+	trust_module();
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	if (sched_getaffinity(0, sizeof(all), &all) != 0 ||
+	    sched_setaffinity(0, sizeof(one), &one) != 0)
+		tap_bail("no first processor");
+	begin = fastwake_now();
+	tap_ok(wait_in_no_hurry(begin + 3600 * SECOND, wake,
+				"in no hurry, on an idle core") <
+		       begin + 5 * SECOND,
+	       "woken without a call of the module");
+	until = fastwake_now() + 8 * MS; /* within the longest budget */
+	tap_ok(wait_in_no_hurry(until, wake_and_compute,
+				"in no hurry, on a busy core") >= until,
+	       "woken when there is a hurry, not before");
+	begin = fastwake_now();
+	tap_ok(wait_in_no_hurry(0, wake_and_compute, "in a hurry again") <
+		       begin + 5 * SECOND,
+	       "that was for one wait only");
+	sched_setaffinity(0, sizeof(all), &all);
+}
+
 static void test_time(void)
 {
 	uint64_t begin = fastwake_now(), took;
@@ -327,6 +380,7 @@ int main(void)
 	test_store();
 	test_not_pinned();
 	test_park();
+	test_no_hurry();
 	test_time();
 	test_signal();
 	test_ping_pong();

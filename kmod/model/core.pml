@@ -112,7 +112,40 @@ bool sig[NW];
 bool woken[NW]; /* ->event: FW_EVENT_WOKEN */
 mtype result[NW] = PENDING;
 
-#define DUE(w) (in_wait[w] && (changed[w] || expired[w] || sig[w] || woken[w]))
+/*
+ * LATER: the first waiter's watch is in no hurry as long as time says so (hurry), and
+ * scanners pass it by until one has looked at the clock (->later), or is idle.
+ */
+#ifdef LATER
+bool hurry;
+bool later;
+
+#ifdef NEVER_IDLE
+#define GOES(w, alone) ((w) != 0 || !later)
+#else
+#define GOES(w, alone) ((w) != 0 || !later || (alone))
+#endif
+#define URGENT(w)      ((w) != 0 || hurry)
+#define LATER_IS_NOW   (queued[0] && !expired[0] && later && hurry)
+#define later_is_now() later = false
+
+inline in_no_hurry(w)
+{
+	if
+	:: w == 0 -> later = true; hurry = false
+	:: else
+	fi
+}
+#else
+#define GOES(w, alone) true
+#define URGENT(w)      true
+#define LATER_IS_NOW   false
+#define later_is_now() skip
+#define in_no_hurry(w) skip
+#endif
+
+#define DUE(w) (in_wait[w] && \
+	(changed[w] && URGENT(w) || expired[w] || sig[w] || woken[w]))
 
 /*
  * RCU: a bit for each reader.  A grace period, begun when a waiter was
@@ -211,7 +244,8 @@ inline none_seen()
 inline scan(found)
 {
 	if
-	:: queued[0] && changed[0] -> found = 0; end_wait(0, LOOKED)
+	:: queued[0] && changed[0] && GOES(0, NR_RUNNING == 1) ->
+		found = 0; end_wait(0, LOOKED)
 	:: queued[1] && changed[1] -> found = 1; end_wait(1, LOOKED)
 	:: else -> all_seen()
 	fi
@@ -222,6 +256,12 @@ inline expire(found)
 	if
 	:: found == NONE && queued[0] && expired[0] -> found = 0; end_wait(0, EXPIRED)
 	:: found == NONE && queued[1] && expired[1] -> found = 1; end_wait(1, EXPIRED)
+	:: found == NONE && LATER_IS_NOW ->
+		later_is_now();
+		if
+		:: queued[0] && changed[0] -> found = 0; end_wait(0, LOOKED)
+		:: else
+		fi
 	:: else
 	fi
 }
@@ -255,9 +295,17 @@ inline take_over()
 
 inline backstop_look(w, woke)
 {
+#ifndef NO_CLOCK_AT_LATER
 	if
-	:: queued[w] && changed[w] -> end_wait(w, LOOKED); wake_up_process(w); woke = true
-	:: queued[w] && !changed[w] && expired[w] -> end_wait(w, EXPIRED); wake_up_process(w)
+	:: w == 0 && LATER_IS_NOW -> later_is_now()
+	:: else
+	fi;
+#endif
+	if
+	:: queued[w] && changed[w] && GOES(w, idle) ->
+		end_wait(w, LOOKED); wake_up_process(w); woke = true
+	:: queued[w] && !(changed[w] && GOES(w, idle)) && expired[w] ->
+		end_wait(w, EXPIRED); wake_up_process(w)
 	:: else
 	fi
 }
@@ -525,7 +573,8 @@ proctype waiter(byte w)
 	:: atomic {
 		ONE_MORE(w, round) && MAY_BEGIN(w) && RUNS(w) ->
 		round = (round < ROUNDS -> round + 1 : round);
-		in_wait[w] = true
+		in_wait[w] = true;
+		in_no_hurry(w)
 	   };
 	   fw_switch_to(w, ret, handed, woke);
 	   do
@@ -835,6 +884,9 @@ end:	do
 	:: atomic { in_wait[0] && !changed[0] && !expired[0] -> expired[0] = true }
 	:: atomic { in_wait[1] && !changed[1] && !expired[1] -> expired[1] = true }
 #endif
+#ifdef LATER
+	:: atomic { in_wait[0] && !hurry -> hurry = true }
+#endif
 #ifndef NO_SIGNALS
 	:: atomic { in_wait[0] && !sig[0] -> sig[0] = true; wake_up_process(0) }
 #endif
@@ -868,4 +920,8 @@ init
 ltl returns { []<>!DUE(0) }
 #ifdef HOTPLUG
 ltl stops { []<>online }
+#endif
+#ifdef LATER
+/* Nobody but the waiters has the core to do anything on: no hurry is needed. */
+ltl idles { [](in_wait[0] && changed[0] -> <>(!in_wait[0] || ON_CORE(H))) }
 #endif

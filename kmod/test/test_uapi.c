@@ -402,6 +402,12 @@ static void test_conditions(void)
 		  "MASK_NE: differs");
 	condition(FASTWAKE_COND_MASK_NE, 4, 0xf5, 5, 0xf, -ETIME,
 		  "MASK_NE of 4 bytes");
+	condition(FASTWAKE_COND_LATER_NE, 8, 5, 5, 0, -ETIME,
+		  "LATER_NE: equal");
+	condition(FASTWAKE_COND_LATER_NE, 8, 6, 5, ~0ull, 0,
+		  "LATER_NE: differs");
+	condition(FASTWAKE_COND_LATER_NE, 4, 5 + high, 5, 0, -ETIME,
+		  "LATER_NE of 4 bytes");
 	condition(FASTWAKE_COND_GE64, 8, 5, 5, 0, 0, "GE64: equal");
 	condition(FASTWAKE_COND_GE64, 8, 4, 5, 0, -ETIME, "GE64: less");
 	condition(FASTWAKE_COND_GE64, 8, ~0ull, 5, 0, 0, "GE64: unsigned");
@@ -409,7 +415,7 @@ static void test_conditions(void)
 		  "GE64 of 4 bytes: EINVAL");
 	condition(FASTWAKE_COND_EQ, 8, 5, 5, 1, -EINVAL,
 		  "a mask without MASK_NE: EINVAL");
-	condition(5, 8, 5, 5, 0, -EOPNOTSUPP, "unknown condition: EOPNOTSUPP");
+	condition(6, 8, 5, 5, 0, -EOPNOTSUPP, "unknown condition: EOPNOTSUPP");
 	condition(FASTWAKE_COND_EQ, 2, 5, 5, 0, -EINVAL,
 		  "a word of 2 bytes: EINVAL");
 }

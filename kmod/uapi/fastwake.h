@@ -95,6 +95,7 @@
 #define FASTWAKE_FEATURE_BACKSTOP   (1ull << 2) /* busy cores have one */
 #define FASTWAKE_FEATURE_CQ	    (1ull << 3) /* knows ATTACH_CQ, WAIT_SLEEP */
 #define FASTWAKE_FEATURE_RESTART    (1ull << 4) /* knows FASTWAKE_WAIT_RESTART */
+#define FASTWAKE_FEATURE_LATER	    (1ull << 5) /* knows FASTWAKE_COND_LATER_NE */
 
 /**
  * struct fastwake_ioc_query - FASTWAKE_IOC_QUERY: what the module is
@@ -217,11 +218,12 @@ struct fastwake_ioc_unpin {
 };
 
 /* Conditions; those of enum fastwake_condition of the library. */
-#define FASTWAKE_COND_NE      0 /* word != operand */
-#define FASTWAKE_COND_EQ      1 /* word == operand */
-#define FASTWAKE_COND_MASK_NE 2 /* (word & mask) != operand */
-#define FASTWAKE_COND_GE64    3 /* word >= operand, unsigned, word_size 8 only */
-#define FASTWAKE_COND_CQ      4 /* event of a completion queue */
+#define FASTWAKE_COND_NE       0 /* word != operand */
+#define FASTWAKE_COND_EQ       1 /* word == operand */
+#define FASTWAKE_COND_MASK_NE  2 /* (word & mask) != operand */
+#define FASTWAKE_COND_GE64     3 /* word >= operand, unsigned, word_size 8 only */
+#define FASTWAKE_COND_CQ       4 /* event of a completion queue */
+#define FASTWAKE_COND_LATER_NE 5 /* word != operand, but there is no hurry */
 
 /* In fastwake_ioc_watch.operand for FASTWAKE_COND_CQ. */
 #define FASTWAKE_CQ_ARM	      1 /* ask for the event */
@@ -236,7 +238,14 @@ struct fastwake_ioc_unpin {
  *	FASTWAKE_COND_CQ: 0
  * @operand: of a 4-byte word only the low half of it counts; FASTWAKE_COND_CQ: a
  *	set of FASTWAKE_CQ_*
- * @mask: for FASTWAKE_COND_MASK_NE, else must be 0
+ * @mask: for FASTWAKE_COND_MASK_NE; FASTWAKE_COND_LATER_NE: until when there is no
+ *	hurry; else must be 0
+ *
+ * FASTWAKE_COND_LATER_NE is for those who had rather do the work of several stores
+ * at once.  Until the time in @mask scanners end the wait for it only if the core
+ * would be idle otherwise; from then on it is FASTWAKE_COND_NE, and a store that
+ * came before is seen at the latest as if it came then.  WAIT's own looks, when it
+ * begins and whenever something wakes it, make no difference, nor does WAKE.
  *
  * FASTWAKE_COND_CQ holds when the completion queue's event comes during the WAIT.
  * The event must have been asked for: by WAIT itself (FASTWAKE_CQ_ARM, if
