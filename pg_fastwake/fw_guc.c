@@ -20,6 +20,8 @@
 #define FW_POLL_MAX_US		1000
 #define FW_REPLAY_DEFAULT_US	1000
 #define FW_REPLAY_MAX_US	1000000
+#define FW_GATHER_DEFAULT_US	1000
+#define FW_GATHER_MAX_US	100000
 /* Longest message: one WAL message is at most 128 kB and a header. */
 #define FW_MESSAGE_MAX		(1024 * 1024)
 
@@ -31,6 +33,7 @@ char	   *fw_listen_address = NULL;
 int			fw_ring_size_kb = FW_RING_DEFAULT_KB;
 int			fw_poll_us = FW_POLL_DEFAULT_US;
 int			fw_replay_interval_us = FW_REPLAY_DEFAULT_US;
+int			fw_gather_us = FW_GATHER_DEFAULT_US;
 bool		fw_allow_plaintext = false;
 bool		fw_interpose = true;
 
@@ -153,6 +156,11 @@ define_wait_settings(void)
 							"Shortest time between two wake-ups of a standby's replay, in microseconds.",
 							"What arrives meanwhile over a channel is replayed together; not if commits wait for its replay. 0: each commit wakes it.",
 							&fw_replay_interval_us, FW_REPLAY_DEFAULT_US, 0, FW_REPLAY_MAX_US,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("pg_fastwake.gather_us",
+							"Longest time for which a walsender on a busy processor lets commits gather, in microseconds.",
+							"Only while several commits wait at a time, and only with the kernel module. 0: each commit wakes it.",
+							&fw_gather_us, FW_GATHER_DEFAULT_US, 0, FW_GATHER_MAX_US,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 

@@ -159,7 +159,7 @@ hook_recv(int fd, void *buf, size_t len, int flags)
 	FwWakeReleased();
 	if (FwSenderStreaming())
 		return FwSenderRecv(fd, buf, len, flags);
-	return real_recv(fd, buf, len, flags);
+	return FwTurnRecv(fd, buf, len, flags);
 }
 
 bool

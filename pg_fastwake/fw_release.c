@@ -57,6 +57,8 @@ FwNoteReleased(pid_t pid)
 void
 FwWakeReleased(void)
 {
+	if (n_noted > 0)
+		FwGatherReleased(n_noted);
 	for (int i = 0; i < n_noted; i++)
 		FwWakeProcess(noted[i]);
 	n_noted = 0;

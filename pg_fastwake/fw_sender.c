@@ -680,6 +680,7 @@ wait_memory(int timeout)
 {
 	struct fastwake_watch watches[5];
 	uint64		slice = (uint64) FW_SLICE_MS;
+	uint64		now;
 	int			n;
 
 	if (FwMyWaiter() == NULL)
@@ -695,8 +696,10 @@ wait_memory(int timeout)
 		return true;
 	if (timeout >= 0)
 		slice = Min(slice, (uint64) timeout);
+	now = fastwake_now();
+	fastwake_waiter_no_hurry(FwMyWaiter(), FwGatherUntil(now));
 	if (FwWait(FW_WAIT_WALSENDER, watches, n + 1,
-			   fastwake_now() + slice * 1000000) == -ETIMEDOUT)
+			   now + slice * 1000000) == -ETIMEDOUT)
 	{
 		FwCountPark(FW_WAIT_WALSENDER);
 		return false;

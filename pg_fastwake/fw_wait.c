@@ -285,6 +285,7 @@ FwSyncCommitWait(int epfd, struct epoll_event *events, int maxevents,
 
 	if (FwMyWaiter() == NULL)
 		return FwRealEpollWait(epfd, events, maxevents, timeout);
+	FwTurnCommitted();
 	FwWatchLatch(&watch);
 	return FwWaitSlice(FW_WAIT_SYNC_COMMIT, &watch, 1,
 					   epfd, events, maxevents, timeout);

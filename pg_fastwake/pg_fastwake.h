@@ -19,6 +19,8 @@
  *	fw_sender.c		walsender: bytes and waits of a stream on a channel
  *	fw_rtt.c		walsender: round trips
  *	fw_release.c	walsender: wakes released commits outside their lock
+ *	fw_gather.c		walsender: how many commits it lets gather
+ *	fw_turn.c		backends: their client after a commit
  *	fw_receiver.c	walreceiver: bytes and waits of a stream on a channel
  *	fw_views.c		SQL functions beneath the views
  *	fw_histogram.c	SQL function beneath pg_fastwake_histogram
@@ -73,6 +75,7 @@ extern char *fw_listen_address;
 extern int	fw_ring_size_kb;
 extern int	fw_poll_us;
 extern int	fw_replay_interval_us;
+extern int	fw_gather_us;
 extern bool fw_allow_plaintext;
 extern bool fw_interpose;
 
@@ -483,6 +486,14 @@ extern void FwRttWritten(uint64 lsn, uint64 now,
 extern void FwReleaseInit(void);
 extern bool FwNoteReleased(pid_t pid);
 extern void FwWakeReleased(void);
+
+/* How many commits a walsender gathers (fw_gather.c). */
+extern void FwGatherReleased(int n);
+extern uint64 FwGatherUntil(uint64 now);
+
+/* A backend's client after a commit (fw_turn.c). */
+extern void FwTurnCommitted(void);
+extern ssize_t FwTurnRecv(int fd, void *buf, size_t len, int flags);
 
 extern void FwReceiverInstall(void);
 

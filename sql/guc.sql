@@ -35,6 +35,13 @@ ALTER SYSTEM SET pg_fastwake.replay_interval_us = 0;
 ALTER SYSTEM SET pg_fastwake.replay_interval_us = 1000000;
 ALTER SYSTEM RESET pg_fastwake.replay_interval_us;
 
+-- how long commits may gather
+ALTER SYSTEM SET pg_fastwake.gather_us = -1;
+ALTER SYSTEM SET pg_fastwake.gather_us = 100001;
+ALTER SYSTEM SET pg_fastwake.gather_us = 0;
+ALTER SYSTEM SET pg_fastwake.gather_us = 100000;
+ALTER SYSTEM RESET pg_fastwake.gather_us;
+
 -- names
 ALTER SYSTEM SET pg_fastwake.transport = 'pigeon';
 ALTER SYSTEM SET pg_fastwake.mode = 'sleepy';
