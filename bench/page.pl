@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # Results of bench/bench: collects them as JSON, and writes of them the tables of
 # docs/BENCHMARKS.md, between their markers, and the plots' scripts.
-# usage: page.pl --collect FILE [--launcher] [--quick] <LINES
+# usage: page.pl --collect FILE [--launcher] [--quick] [--linux VERSION] <LINES
 #        page.pl --collect FILE --collect-demo RESULTS.json [--quick]
 #        page.pl --rows RESULTS.json --where TEXT >LINES
 #        page.pl --results DIR --page DOCUMENT --plots DIR
@@ -56,7 +56,7 @@ sub machine
 	my $compiler = qx(cc -dumpfullversion);
 	chomp $compiler;
 	return {
-		linux      => $kernels[-1],
+		linux      => $opt{linux} || $kernels[-1],
 		postgresql => version('postgresql-15'),
 		qemu       => version('qemu-system-x86'),
 		rdma_core  => version('libibverbs1'),
@@ -218,6 +218,37 @@ sub competitor_table
 	return table([ 'path', 'p50 us', 'p99 us', 'max us' ],
 		map { [ $_->{path}, us($_), us($_, 'p99_us'), us($_, 'max_us') ] }
 		  rows('waits', case => 'competitor'));
+}
+
+# The same on two kernels: 99th percentiles in terms of the median.
+sub kernels_table
+{
+	my @rows;
+	for my $case (qw(own-event handoff fanout-4 fanout-16 fanout-64 fanout-256))
+	{
+		for my $row (rows('kernels', case => $case))
+		{
+			my $other = row('waits', case => $case, path => $row->{path});
+			push @rows,
+			  [
+				$case,
+				$row->{path} eq 'fastwake' ? '**fastwake**' : $row->{path},
+				map({ us($_), us($_, 'p99_us'), spread($_) } $other, $row)
+			  ];
+		}
+	}
+	my @kernels = map { $results{$_}{machine}{linux} =~ /^(\d+\.\d+)/ }
+	  qw(waits kernels);
+	return table([
+			'case', 'path',
+			map { ("$_ p50 us", 'p99 us', 'p99 / p50') } @kernels
+		], @rows);
+}
+
+sub spread
+{
+	my ($row) = @_;
+	return $row ? sprintf '%.2f', $row->{p99_us} / $row->{p50_us} : '';
 }
 
 # fastwake bench verbs
@@ -633,6 +664,7 @@ sub unjudged
 my %section = (
 	waits      => [ 'waits',    \&waits_table ],
 	threads    => [ 'waits',    \&threads_table ],
+	kernels    => [ 'kernels',  \&kernels_table ],
 	competitor => [ 'waits',    \&competitor_table ],
 	interrupt  => [ 'waits',    \&interrupt_table ],
 	sizes      => [ 'waits',    \&sizes_table ],
