@@ -30,6 +30,19 @@ static int send_one(const struct fv_raiser *raiser)
 	return ibv_post_send(raiser->qp, &wr, &bad);
 }
 
+/* Only one that has been initialized may fail. */
+static bool fail_pair(struct ibv_qp *qp)
+{
+	struct ibv_qp_attr init = { .qp_state = IBV_QPS_INIT, .port_num = 1 };
+	struct ibv_qp_attr error = { .qp_state = IBV_QPS_ERR };
+
+	return fv_real()->modify_qp(qp, &init,
+				    IBV_QP_STATE | IBV_QP_PKEY_INDEX |
+					    IBV_QP_PORT |
+					    IBV_QP_ACCESS_FLAGS) == 0 &&
+	       fv_real()->modify_qp(qp, &error, IBV_QP_STATE) == 0;
+}
+
 static struct ibv_qp *failed_pair(const struct fv_raiser *raiser)
 {
 	struct ibv_qp_init_attr init = {
@@ -41,10 +54,9 @@ static struct ibv_qp *failed_pair(const struct fv_raiser *raiser)
 			 .max_recv_wr = 1,
 			 .max_recv_sge = 1 },
 	};
-	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_ERR };
 	struct ibv_qp *qp = fv_real()->create_qp(raiser->pd, &init);
 
-	if (qp != NULL && fv_real()->modify_qp(qp, &attr, IBV_QP_STATE) != 0) {
+	if (qp != NULL && !fail_pair(qp)) {
 		(void)fv_real()->destroy_qp(qp);
 		qp = NULL;
 	}
