@@ -168,14 +168,14 @@ progress(void)
 static Wanted
 reports_wanted(uint64 now)
 {
-	bool		mixed = !FwSyncRepQueueEmpty(SYNC_REP_WAIT_WRITE) ||
-	now < pg_atomic_read_u64(&FwShmem->mixed_until);
+	bool		writes = !FwSyncRepQueueEmpty(SYNC_REP_WAIT_WRITE);
 
-	if (FwSyncRepQueueEmpty(SYNC_REP_WAIT_APPLY) &&
-		FwSyncRepQueueEmpty(SYNC_REP_WAIT_WRITE) &&
+	if (!writes && FwSyncRepQueueEmpty(SYNC_REP_WAIT_APPLY) &&
 		now >= pg_atomic_read_u64(&FwShmem->prompt_until))
 		return WANT_NOTHING;
-	return mixed ? WANT_ALL : WANT_APPLIES;
+	if (writes || now < pg_atomic_read_u64(&FwShmem->mixed_until))
+		return WANT_ALL;
+	return WANT_APPLIES;
 }
 
 static void
