@@ -129,8 +129,12 @@ SELECT xmin = '$xmin' AND backend_xmin IS NULL
   FROM pg_replication_slots, pg_stat_replication
 END
 	  if $told;
+
+	# VACUUM has no transaction ID, so that nobody waits for its WAL: what is
+	# committed after it is flushed behind it, and waited for by the next line.
 	$primary->safe_psql('postgres',
-		"DELETE FROM kept WHERE i <= $upto; VACUUM kept");
+		"DELETE FROM kept WHERE i <= $upto; VACUUM kept; "
+		  . 'UPDATE kept SET i = i WHERE i = 1000');
 	$primary->wait_for_catchup($standby);
 	is($session->query_safe('SELECT count(*) FROM kept; COMMIT'),
 		$seen, "$what: the snapshot sees its $seen rows")
