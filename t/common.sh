@@ -74,6 +74,15 @@ tap()
     count_tap "$log" "$status"
 }
 
+# Add the counts of a run whose last lines LOG holds. One without died.
+count_run()
+{
+    local counts
+    read -ra counts < <(tail -n 1 "$1" | grep -E '^[0-9]+ passed, ' ||
+        echo 0 passed, 1 failed, 0 skipped)
+    passed=$((passed + counts[0])) failed=$((failed + counts[2])) skipped=$((skipped + counts[4]))
+}
+
 # Run a command that is one test.
 check()
 {
