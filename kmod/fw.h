@@ -297,6 +297,7 @@ struct fw_waiter {
 	/* The thread's own; their watches are numbered after those of words. */
 	u32 nr_links;
 	int event_cpu; /* where one of the events came */
+	bool astray;   /* the thread was elsewhere */
 	struct fw_link link_to[FASTWAKE_IOC_WATCHES_MAX];
 
 	struct rcu_head rcu;

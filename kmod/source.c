@@ -330,12 +330,23 @@ static int fw_link_arm(struct fw_link *link)
 	return s->ops->arm(s, link->how & FASTWAKE_CQ_SOLICITED); /* (C2) */
 }
 
+/* Has the thread gone to where its last event came? */
+static void fw_count_move(struct fw_waiter *w)
+{
+	struct fw_core *core = raw_cpu_ptr(&fw_cores);
+
+	if (w->astray && w->event_cpu == core->cpu)
+		fw_count(core, moves);
+	w->astray = false;
+}
+
 /* The number of a watch that holds, -ESTALE, or FW_PENDING. */
 int fw_links_arm(struct fw_waiter *w)
 {
 	int ret = 0;
 	u32 i;
 
+	fw_count_move(w);
 	for (i = 0; i < w->nr_links && !ret; i++)
 		ret = fw_link_arm(&w->link_to[i]);
 	if (ret > 0) /* (C3) */
@@ -370,13 +381,15 @@ static bool fw_link_leave(struct fw_link *link)
 	return fired;
 }
 
-static void fw_count_event(const struct fw_link *link)
+static void fw_count_event(struct fw_waiter *w, const struct fw_link *link)
 {
 	struct fw_core *core = raw_cpu_ptr(&fw_cores);
 
 	fw_count(core, events);
 	if (link->cpu == core->cpu)
 		fw_count(core, events_here);
+	w->event_cpu = link->cpu;
+	w->astray = link->cpu != core->cpu;
 }
 
 /* RESULT of the wait, with the events that it took: none is to be lost. */
@@ -387,8 +400,7 @@ int fw_links_leave(struct fw_waiter *w, int result)
 	for (i = 0; i < w->nr_links; i++) {
 		if (!fw_link_leave(&w->link_to[i])) /* (C5) */
 			continue;
-		fw_count_event(&w->link_to[i]);
-		w->event_cpu = w->link_to[i].cpu;
+		fw_count_event(w, &w->link_to[i]);
 		fired |= 1 << (w->nr + i);
 	}
 	if (!fired)

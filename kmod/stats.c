@@ -56,6 +56,7 @@ static const struct {
 	FW_COLUMN(expired),
 	FW_COLUMN(events),
 	FW_COLUMN(events_here),
+	FW_COLUMN(moves),
 };
 
 static void fw_show_core(struct seq_file *m, int cpu)

@@ -21,7 +21,7 @@
 #define STATUS_COLUMNS		14
 #define REPLICATION_COLUMNS 28	/* in 0.2; 23 in 0.1 */
 #define WAITS_COLUMNS		10
-#define CORES_COLUMNS		7
+#define CORES_COLUMNS		10
 
 PG_FUNCTION_INFO_V1(pg_fastwake_status_0_1);
 PG_FUNCTION_INFO_V1(pg_fastwake_replication_0_1);
@@ -334,6 +334,9 @@ put_core(ReturnSetInfo *rsinfo, const struct fastwake_core_info *core)
 	put_count(&row, core->switches);
 	put_count(&row, core->backstops);
 	put_count(&row, core->parked);
+	put_count(&row, core->events);
+	put_count(&row, core->events_here);
+	put_count(&row, core->moves);
 	Assert(row.n == CORES_COLUMNS);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
 						 row.values, row.nulls);

@@ -62,7 +62,10 @@ CREATE FUNCTION pg_fastwake_cores(
     OUT hits bigint,
     OUT switches bigint,
     OUT backstops bigint,
-    OUT parked bigint)
+    OUT parked bigint,
+    OUT events bigint,
+    OUT events_here bigint,
+    OUT moves bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pg_fastwake_cores_0_2'
 LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
@@ -138,6 +141,9 @@ COMMENT ON COLUMN pg_stat_fastwake_cores.hits IS 'Waits ended by the waiter''s o
 COMMENT ON COLUMN pg_stat_fastwake_cores.switches IS 'Waits that gave up the core';
 COMMENT ON COLUMN pg_stat_fastwake_cores.backstops IS 'Looks by the timer, while others use the core';
 COMMENT ON COLUMN pg_stat_fastwake_cores.parked IS 'Waits that used up their budget, to go on elsewhere';
+COMMENT ON COLUMN pg_stat_fastwake_cores.events IS 'Interrupts of completion queues that ended waits of threads there';
+COMMENT ON COLUMN pg_stat_fastwake_cores.events_here IS 'Of these, interrupts of that core';
+COMMENT ON COLUMN pg_stat_fastwake_cores.moves IS 'Threads that came there after an interrupt of that core had found them elsewhere';
 
 COMMENT ON COLUMN pg_fastwake_histogram.name IS 'What is measured: pg_fastwake_wakeup or pg_fastwake_rtt';
 COMMENT ON COLUMN pg_fastwake_histogram.labels IS 'Of what: class and mode, or application_name, transport and pid';

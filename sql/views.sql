@@ -46,7 +46,8 @@ SELECT bool_and(bucket_le_ns > before) AS bounds_rise,
 SELECT (count(c) > 0) = module AS rows_with_the_module,
        count(DISTINCT core) = count(core) AS one_row_per_core,
        coalesce(bool_and(least(core, waiters) >= 0
-                         AND least(polls, hits, switches, backstops, parked) >= 0), true) AS counted
+                         AND least(polls, hits, switches, backstops, parked,
+                                   events - events_here, events_here, moves) >= 0), true) AS counted
   FROM pg_stat_fastwake LEFT JOIN pg_stat_fastwake_cores c ON true GROUP BY module;
 
 DROP EXTENSION pg_fastwake;

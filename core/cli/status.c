@@ -180,7 +180,7 @@ static const struct counter {
 	COUNTER(dispatches),	 COUNTER(dispatcher_runs), COUNTER(backstops),
 	COUNTER(backstop_wakes), COUNTER(wakes),	   COUNTER(switches),
 	COUNTER(full),		 COUNTER(expired),	   COUNTER(events),
-	COUNTER(events_here),
+	COUNTER(events_here),	 COUNTER(moves),
 };
 
 #define COUNTERS (sizeof(counters) / sizeof(*counters))

@@ -45,6 +45,7 @@ static const struct {
 	{ "switch", offsetof(struct fastwake_core, switches) },
 	{ "event", offsetof(struct fastwake_core, events) },
 	{ "here", offsetof(struct fastwake_core, events_here) },
+	{ "moves", offsetof(struct fastwake_core, moves) },
 	{ "backstop", offsetof(struct fastwake_core, backstops) },
 	{ "polls", offsetof(struct fastwake_core, polls) },
 };

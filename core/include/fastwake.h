@@ -184,9 +184,12 @@ struct fastwake_core_info {
 	uint64_t waits;
 	uint64_t polls; /* looks at the words of all of the core's waiters */
 	uint64_t hits;	/* waits ended by the waiter's own look at its words */
-	uint64_t switches;  /* waits that gave it up */
-	uint64_t backstops; /* looks by the timer of a core that others use */
-	uint64_t parked;    /* waits whose budget was used up */
+	uint64_t switches;    /* waits that gave it up */
+	uint64_t backstops;   /* looks by the timer of a core that others use */
+	uint64_t parked;      /* waits whose budget was used up */
+	uint64_t events;      /* of completion queues that ended waits here */
+	uint64_t events_here; /* of these, by an interrupt of this core */
+	uint64_t moves; /* threads that have followed their interrupts here */
 };
 
 /*

@@ -240,6 +240,9 @@ static struct fastwake_core_info core_info(const struct fastwake_core *core,
 		.switches = fw_load(&core->slept),
 		.backstops = fw_load(&core->backstops),
 		.parked = fw_load(&core->parks),
+		.events = fw_load(&core->events),
+		.events_here = fw_load(&core->events_here),
+		.moves = fw_load(&core->moves),
 	};
 }
 

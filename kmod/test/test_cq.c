@@ -337,6 +337,69 @@ static void test_core(void)
 	       "which is for the module to say");
 }
 
+static void run_on(int core)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET((size_t)core, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* Sends to a WAIT on core HERE, from core FROM; returns where the event came. */
+static int event_at(int here, int from)
+{
+	struct fastwake_ioc_watch w = fwk_watch_cq(cq, ARM);
+	struct fastwake_ioc_wait arg = { .size = sizeof(arg),
+					 .flags = FASTWAKE_WAIT_SLEEP |
+						  FASTWAKE_WAIT_CORE,
+					 .nr_watches = 1,
+					 .watches = (uintptr_t)&w,
+					 .budget_ns = LIMIT,
+					 .wake = FASTWAKE_WAITER_NONE };
+	pthread_attr_t attr;
+	pthread_t thread;
+	cpu_set_t set;
+	int rc;
+
+	run_on(here);
+	CPU_ZERO(&set);
+	CPU_SET((size_t)from, &set);
+	pthread_attr_init(&attr);
+	pthread_attr_setaffinity_np(&attr, sizeof(set), &set);
+	pthread_create(&thread, &attr, send_when_asleep, NULL);
+	rc = fwk_ioctl(fd, FASTWAKE_IOC_WAIT, &arg);
+	pthread_join(thread, NULL);
+	pthread_attr_destroy(&attr);
+	loop_drain(&loop);
+	return took(rc) ? (int)arg.out_core - 1 : -1;
+}
+
+/* The driver chooses the core of an event: by the sender's, the waiter's, or else. */
+static void test_moves(void)
+{
+	uint64_t moves;
+	cpu_set_t before;
+	int i, core = 0;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2) {
+		tap_skip(2, "one processor");
+		return;
+	}
+	sched_getaffinity(0, sizeof(before), &before);
+	for (i = 0; i < 200; i++) {
+		core = event_at(i & 1, i >> 1 & 1);
+		if (core == !(i & 1))
+			break;
+	}
+	tap_ok(i < 200, "an event on the other core (%d)", core);
+	moves = counter(offsetof(struct fastwake_core, moves));
+	event_at(core, core);
+	tap_is(counter(offsetof(struct fastwake_core, moves)), moves + 1,
+	       "the thread that goes there is counted");
+	sched_setaffinity(0, sizeof(before), &before);
+}
+
 /* Parked: the event that WAIT asked for comes on the channel. */
 static void test_channel(void)
 {
@@ -610,6 +673,7 @@ int main(int argc, char **argv)
 	test_event();
 	test_missed();
 	test_core();
+	test_moves();
 	test_channel();
 	test_armed_by_caller();
 	test_solicited();

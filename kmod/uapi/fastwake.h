@@ -517,6 +517,8 @@ struct fastwake_ioc_test_event {
  * @expired: waiters whose time a scanner found to be over
  * @events: events of completion queues taken by waits
  * @events_here: of these, by an interrupt on the core where the thread had slept
+ * @moves: threads that waited for an event here next, after one by an interrupt of
+ *	this core had found them on another
  */
 struct fastwake_core {
 	__u32 scanner;
@@ -542,6 +544,7 @@ struct fastwake_core {
 	__aligned_u64 expired;
 	__aligned_u64 events;
 	__aligned_u64 events_here;
+	__aligned_u64 moves;
 };
 
 #endif /* _UAPI_LINUX_FASTWAKE_H */
