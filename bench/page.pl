@@ -304,6 +304,29 @@ sub perftest_line
 	  . join(', ', map { "$label{$_->{path}} " . us($_) . ' us' } @rows) . ".\n";
 }
 
+# Pairs of processes at once.
+sub pairs_table
+{
+	my $base = row('waits', case => 'pairs', path => 'event')
+	  or return "Not in this sample.\n";
+	my @rows;
+	for my $path (@paths)
+	{
+		my $row = row('waits', case => 'pairs', path => $path) or next;
+		push @rows,
+		  [
+			$label{$path}, decimals('%.0f', $row->{round_trips_per_s}),
+			ratio($row, $base, 'round_trips_per_s'),
+			$row->{failed} ? us($row) : @$row{qw(least most)},
+			$row->{least} ? sprintf('%.2f', $row->{most} / $row->{least}) : ''
+		  ];
+	}
+	return table([
+			'path', 'round trips / s', '/ stock events',
+			'of the pair with the fewest', 'with the most', 'most / fewest'
+		], @rows) . left_out();
+}
+
 sub intervals
 {
 	return numbers(grep { $_ > 0 }
@@ -460,22 +483,28 @@ sub failures
 # With more than one processor.
 sub where { return unique(map { $_->{where} } rows('cores')) }
 
+sub two_digits { return sprintf $_[0] >= 10 ? '%.0f' : '%.2g', $_[0] }
+
 sub cores_table
 {
 	my @rows;
 	for my $where (where())
 	{
-		my $base = row('cores', case => 'cores', where => $where, path => 'event');
+		my ($base, $poll) = map { row('cores', case => 'cores', where => $where, path => $_) }
+		  qw(event poll);
 		for my $path (@paths)
 		{
 			my $row = row('cores', case => 'cores', where => $where, path => $path) or next;
 			push @rows, [ $where, $label{$path},
-				$row->{failed} ? us($row) : !$row->{p50_us} || !$base->{p50_us} ? ''
-				: sprintf('%.2g', $row->{p50_us} / $base->{p50_us}),
+				$row->{failed} ? (us($row), '') : map({
+					!$_->{p50_us} ? '' : two_digits($row->{p50_us} / $_->{p50_us}) }
+				$base, $poll),
 				decimals('%.2f', $row->{switches}) ];
 		}
 	}
-	return table([ 'where', 'path', 'p50 / stock events', 'switches per round trip' ], @rows)
+	my ($runs) = map { $_->{runs} || () } rows('cores', case => 'cores');
+	return table([ 'where', 'path', 'p50 / stock events', '/ polling', 'switches per round trip' ], @rows)
+	  . ($runs ? "\nMedians of $runs runs each.\n" : "\nOne run each, the processes not pinned.\n")
 	  . left_out();
 }
 
@@ -669,6 +698,7 @@ my %section = (
 	interrupt  => [ 'waits',    \&interrupt_table ],
 	sizes      => [ 'waits',    \&sizes_table ],
 	rate       => [ 'waits',    \&rate_table ],
+	pairs      => [ 'waits',    \&pairs_table ],
 	stages     => [ 'stages',   \&stages_table ],
 	postgres   => [ 'postgres', sub { commits_table('local', 'on') . failures() } ],
 	removed    => [ 'postgres', \&removed_table ],
