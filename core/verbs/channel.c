@@ -110,6 +110,26 @@ static int fetch_parked(struct fv_channel *channel, struct fetch *fetch)
 	return rc;
 }
 
+/* Under the lock. AGAIN: it has slept in vain; -EAGAIN: it cannot sleep there. */
+static int sleep_in_module(struct fv_channel *channel, struct fetch *fetch)
+{
+	struct fv_queue *queue;
+	int rc;
+
+	if (fv_look(channel))
+		return AGAIN;
+	rc = fv_sleep(channel);
+	if (rc == -EAGAIN)
+		return rc;
+	queue = fv_take(channel);
+	if (queue != NULL)
+		return got(channel, fetch, queue);
+	if (rc != -EINTR)
+		return AGAIN;
+	errno = EINTR;
+	return -1;
+}
+
 /* Under the lock, which it gives up while it sleeps. */
 static int park(struct fv_channel *channel, struct fetch *fetch)
 {
@@ -185,24 +205,36 @@ static void begins_to_wait(struct fv_channel *channel, struct fetch *fetch)
 	if (!channel->waits)
 		channel->waits = !fv_readable(channel->fd);
 	channel->trusted = channel->waits;
+	if (FV_UNLIKELY(channel->sleeper != FASTWAKE_WAITER_NONE))
+		fv_bump(channel);
 	if (fv_config.timed)
 		fetch->start_ns = fastwake_now();
 }
 
-/* Until the kernel's event, or one in memory, is got.  Under the lock. */
+/* Until an event is got, or it sleeps where none is in vain.  Under the lock. */
 static int sleep_for_event(struct fv_channel *channel, struct fetch *fetch)
 {
-	struct fv_queue *queue;
+	struct fv_queue *queue = NULL;
+	bool in_module = !channel->nonblock;
 	int rc;
 
-	fv_count(parked);
 	do {
-		rc = park(channel, fetch);
-		if (rc != AGAIN)
+		rc = in_module ? sleep_in_module(channel, fetch) : -EAGAIN;
+		in_module = rc != -EAGAIN;
+		if (in_module && rc != AGAIN) {
+			fv_count(interrupted);
 			return rc;
-		queue = fv_take(channel);
-	} while (queue == NULL);
-	return got(channel, fetch, queue);
+		}
+		if (!in_module)
+			rc = park(channel, fetch);
+		if (rc == AGAIN)
+			queue = fv_take(channel);
+	} while (rc == AGAIN && queue == NULL);
+	if (in_module)
+		fv_count(interrupted);
+	else
+		fv_count(parked);
+	return queue != NULL ? got(channel, fetch, queue) : rc;
 }
 
 /* 0, or -1 with errno. */

@@ -42,11 +42,12 @@ static void disown(struct fv_channel *channel)
 		channel->verbs->refcnt--; /* it is the parent's */
 	channel->raiser = (struct fv_raiser){ .qp = NULL };
 	channel->waiting = channel->parked = 0;
+	channel->sleeper = FASTWAKE_WAITER_NONE;
 	for (queue = channel->queues; queue != NULL; queue = queue->next) {
 		queue->requested = queue->armed = false;
 		queue->pending = 0;
 		queue->fetched = 0;
-		queue->word.region = FV_NO_REGION;
+		queue->word.region = queue->source = FV_NO_REGION;
 	}
 }
 

@@ -26,6 +26,7 @@ enum {
 static struct {
 	int state;
 	int fd;
+	bool knows_cqs;
 	uint32_t bells; /* region of fv_bells, and where in it they begin */
 	uint32_t bells_offset;
 } module = { .fd = -1 };
@@ -53,9 +54,11 @@ static bool answers(void)
 	struct fastwake_ioc_query q = { .size = sizeof(q) };
 	const uint64_t need = FASTWAKE_FEATURE_RESTART;
 
-	return call(FASTWAKE_IOC_QUERY, &q) == 0 &&
-	       q.out_abi == FASTWAKE_ABI_VERSION &&
-	       q.out_watches_max >= FV_WATCHES_MAX &&
+	if (call(FASTWAKE_IOC_QUERY, &q) != 0 ||
+	    q.out_abi != FASTWAKE_ABI_VERSION)
+		return false;
+	module.knows_cqs = (q.out_features & FASTWAKE_FEATURE_CQ) != 0;
+	return q.out_watches_max >= FV_WATCHES_MAX &&
 	       (q.out_features & need) == need;
 }
 
@@ -185,6 +188,64 @@ int fv_module_wait(const struct fv_set *set, uint64_t budget_ns)
 	long rc = call(FASTWAKE_IOC_WAIT, &w);
 
 	return rc == -ESTALE ? 0 : (int)rc; /* a queue went away: look again */
+}
+
+/* ---- interrupts ---- */
+
+bool fv_module_interrupts(void)
+{
+	return fv_module() && module.knows_cqs;
+}
+
+uint32_t fv_module_attach(uint32_t device, uint32_t cqn, int cmd_fd,
+			  uint32_t handle)
+{
+	struct fastwake_ioc_attach_cq a = { .size = sizeof(a),
+					    .device = device,
+					    .cqn = cqn,
+					    .cmd_fd = cmd_fd,
+					    .handle = handle };
+
+	if (call(FASTWAKE_IOC_ATTACH_CQ, &a) < 0)
+		return FV_NO_REGION;
+	if ((a.out_flags & FASTWAKE_CQ_CAN_ARM) != 0)
+		return a.out_cq;
+	fv_module_detach(a.out_cq);
+	return FV_NO_REGION;
+}
+
+void fv_module_detach(uint32_t source)
+{
+	struct fastwake_ioc_detach_cq d = { .size = sizeof(d), .cq = source };
+
+	if (module.fd >= 0)
+		(void)call(FASTWAKE_IOC_DETACH_CQ, &d);
+}
+
+long fv_module_sleep(const struct fv_set *set)
+{
+	struct fastwake_ioc_wait w = { .size = sizeof(w),
+				       .flags = FASTWAKE_WAIT_SLEEP |
+						FASTWAKE_WAIT_RESTART,
+				       .waiter = self.number,
+				       .nr_watches = set->watches,
+				       .watches = (uintptr_t)set->watch,
+				       .budget_ns = FASTWAKE_BUDGET_NONE,
+				       .wake = FASTWAKE_WAITER_NONE };
+
+	return call(FASTWAKE_IOC_WAIT, &w);
+}
+
+uint32_t fv_module_self(void)
+{
+	return self.number;
+}
+
+void fv_module_wake(uint32_t waiter)
+{
+	struct fastwake_ioc_wake w = { .size = sizeof(w), .waiter = waiter };
+
+	(void)call(FASTWAKE_IOC_WAKE, &w);
 }
 
 /* In a child of fork: the domain is the parent's, and so are its waiters. */

@@ -119,6 +119,7 @@ static bool park(const struct fv_multi *multi)
 	for (i = 0; i < multi->n; i++) {
 		fv_lock(multi->channel[i]);
 		due = fv_arm_all(multi->channel[i]) || due;
+		fv_bump(multi->channel[i]);
 		multi->channel[i]->parked++;
 		fv_unlock(multi->channel[i]);
 	}

@@ -31,8 +31,11 @@
 
 void fv_bump(struct fv_channel *channel)
 {
-	if (channel->waiting != 0)
-		__atomic_fetch_add(channel->bell, 1, __ATOMIC_RELEASE);
+	if (channel->waiting == 0)
+		return;
+	__atomic_fetch_add(channel->bell, 1, __ATOMIC_RELEASE);
+	if (FV_UNLIKELY(channel->sleeper != FASTWAKE_WAITER_NONE))
+		fv_module_wake(channel->sleeper); /* no scanner looks */
 }
 
 static int pass_on(struct fv_queue *queue, int solicited_only)
@@ -81,7 +84,8 @@ static bool may_keep(const struct fv_queue *queue)
 {
 	const struct fv_channel *channel = queue->channel;
 
-	return channel->trusted && channel->parked == 0 && fv_may_wait(channel);
+	return channel->trusted && channel->parked == 0 &&
+	       (fv_may_wait(channel) || fv_may_sleep(channel));
 }
 
 /*

@@ -25,6 +25,8 @@ static void join(struct fv_queue *queue)
 		channel->stock++;
 	if (queue->blind != FV_SEES)
 		channel->blind++;
+	if (queue->source == FV_NO_REGION)
+		channel->unattached++;
 	fv_bump(channel);
 	fv_unlock(channel);
 }
@@ -43,6 +45,8 @@ static void leave(struct fv_queue *queue)
 		channel->stock--;
 	if (queue->blind != FV_SEES)
 		channel->blind--;
+	if (queue->source == FV_NO_REGION)
+		channel->unattached--;
 	if (channel->parked != 0)
 		(void)fv_arm_all(
 			channel); /* perhaps one waits for this queue's */
@@ -66,6 +70,8 @@ static void created(struct ibv_cq *cq, const struct fv_context *context,
 	if (queue->word.producer == NULL)
 		fv_log("%s: a completion queue has an unknown form: its channel is left to the kernel",
 		       cq->context->device->name);
+	else
+		fv_attach(queue);
 	join(queue);
 }
 
@@ -215,8 +221,10 @@ static int destroy(struct fv_queue *queue)
 	wait_for_acks(queue);
 	fv_unlock(channel);
 	fv_queue_hide(queue);
+	fv_detach(queue);
 	rc = fv_real()->destroy_cq(cq);
 	if (rc != 0 && fv_queue_show(queue)) {
+		fv_attach(queue);
 		join(queue);
 		return rc;
 	}

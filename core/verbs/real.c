@@ -46,6 +46,7 @@ static void find_all(void)
 	FIND(create_qp, "IBVERBS_1.1");
 	FIND(modify_qp, "IBVERBS_1.1");
 	FIND(destroy_qp, "IBVERBS_1.1");
+	FIND(get_device_index, "IBVERBS_1.9");
 }
 
 const struct fv_real *fv_real(void)

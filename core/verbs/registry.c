@@ -121,6 +121,8 @@ static void begin(struct fv_channel *channel, struct ibv_comp_channel *verbs)
 	channel->fetched = channel->waits = channel->trusted = false;
 	channel->nonblock = channel->always_stock = channel->sparse = false;
 	channel->streak = 0;
+	channel->unattached = channel->refused = channel->apart = 0;
+	channel->sleeper = FASTWAKE_WAITER_NONE;
 	channel->fd = verbs->fd;
 	fv_unlock(channel);
 }
@@ -232,7 +234,7 @@ struct fv_queue *fv_queue_add(struct ibv_cq *cq,
 		*queue = (struct fv_queue){ .cq = cq,
 					    .context = context,
 					    .channel = channel };
-		queue->word.region = FV_NO_REGION;
+		queue->word.region = queue->source = FV_NO_REGION;
 		if (!insert(queue)) {
 			queue->next = queues_free;
 			queues_free = queue;

@@ -24,13 +24,16 @@ static int counters(char *text, size_t size)
 
 	return snprintf(
 		text, size,
-		"\"waits\": %llu, \"immediate\": %llu, \"spun\": %llu, \"dispatched\": %llu, \"polled\": %llu, \"parked\": %llu, "
+		"\"waits\": %llu, \"immediate\": %llu, \"spun\": %llu, \"dispatched\": %llu, \"polled\": %llu, \"interrupted\": %llu, \"parked\": %llu, "
 		"\"fastwake_percent\": %.2f, \"synthetic_events\": %llu, \"real_events\": %llu, \"extra_events\": %llu, "
 		"\"deferred\": %llu, \"armed\": %llu, \"armed_late\": %llu, \"raised\": %llu, \"surplus_acks\": %llu",
 		(unsigned long long)s->waits, (unsigned long long)s->immediate,
 		(unsigned long long)s->spun, (unsigned long long)s->dispatched,
-		(unsigned long long)s->polled, (unsigned long long)s->parked,
-		percent(s->immediate + s->spun + s->dispatched + s->polled,
+		(unsigned long long)s->polled,
+		(unsigned long long)s->interrupted,
+		(unsigned long long)s->parked,
+		percent(s->immediate + s->spun + s->dispatched + s->polled +
+				s->interrupted,
 			s->waits),
 		(unsigned long long)s->synthetic, (unsigned long long)s->real,
 		(unsigned long long)s->extra, (unsigned long long)s->deferred,

@@ -89,6 +89,7 @@ struct fv_real {
 				    struct ibv_qp_init_attr *attr);
 	int (*modify_qp)(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask);
 	int (*destroy_qp)(struct ibv_qp *qp);
+	int (*get_device_index)(struct ibv_device *device); /* or NULL */
 };
 
 /* Of libibverbs, which is loaded when this is called. */
@@ -131,6 +132,7 @@ struct fv_queue {
 	struct fv_channel *channel;
 	struct fv_queue *next; /* of the channel */
 	struct fv_word word;
+	uint32_t source; /* of the module: its interrupt; or FV_NO_REGION */
 
 	bool leaving; /* being destroyed: not the channel's any more */
 	bool requested;
@@ -165,6 +167,12 @@ struct fv_channel {
 	struct fv_raiser raiser;
 	unsigned int waiting; /* threads that look at the queues' words */
 	unsigned int parked;  /* threads that sleep until a real event */
+
+	/* See interrupt.c. */
+	unsigned int unattached; /* queues that are not attached */
+	unsigned int refused;
+	unsigned int apart;
+	uint32_t sleeper; /* the module's waiter, or FASTWAKE_WAITER_NONE */
 
 	bool fetched;	   /* its program has fetched events where we see it */
 	bool waits;	   /* it has waited for some where we see it */
@@ -306,12 +314,26 @@ bool fv_may_wait(const struct fv_channel *channel);
 /* Put the channel's words into the set; false if they are not to be waited
  * for.  Under its lock. */
 bool fv_set_add(struct fv_set *set, struct fv_channel *channel);
+/* The same, whether they may or not. */
+bool fv_set_words(struct fv_set *set, struct fv_channel *channel);
 /* Without any lock.  0: look again; -ETIME: no longer; -EINTR: a handler ran. */
 int fv_set_wait(struct fv_set *set, uint64_t budget_ns);
 /* How long to look. */
 uint64_t fv_budget(void);
 /* A wait took so long. */
 void fv_adapt(struct fv_channel *channel, uint64_t waited_ns);
+
+/* ---- interrupt.c ---- */
+
+void fv_attach(struct fv_queue *queue);
+void fv_detach(struct fv_queue *queue);
+/* May a thread sleep in the module until an interrupt?  Under the lock. */
+bool fv_may_sleep(const struct fv_channel *channel);
+/*
+ * Do so, if it may: 0: look again; -EINTR: a handler ran; -EAGAIN: it may not.
+ * Under the lock, which is given up meanwhile.
+ */
+int fv_sleep(struct fv_channel *channel);
 
 /* ---- module.c ---- */
 
@@ -324,6 +346,15 @@ uint32_t fv_module_bells(uint32_t *offset);
 bool fv_module_ready(void);
 int fv_module_wait(const struct fv_set *set, uint64_t budget_ns);
 void fv_module_forget(void);
+bool fv_module_interrupts(void);
+/* The queue's number in the module, or FV_NO_REGION. */
+uint32_t fv_module_attach(uint32_t device, uint32_t cqn, int cmd_fd,
+			  uint32_t handle);
+void fv_module_detach(uint32_t source);
+/* Until an interrupt, or somebody wakes it; what FASTWAKE_IOC_WAIT returns. */
+long fv_module_sleep(const struct fv_set *set);
+uint32_t fv_module_self(void);
+void fv_module_wake(uint32_t waiter);
 
 /* ---- raise.c ---- */
 
@@ -340,14 +371,15 @@ void fv_helper_forget(void);
 /* ---- stats.c ---- */
 
 struct fv_stats {
-	bool used;	     /* the program has opened a device */
-	uint64_t waits;	     /* that the program made */
-	uint64_t immediate;  /* of these: the event was there */
-	uint64_t spun;	     /* seen in memory, without sleep */
-	uint64_t dispatched; /* seen in memory, asleep */
-	uint64_t polled;     /* by poll() and the like, seen in memory */
-	uint64_t parked;     /* the kernel's event */
-	uint64_t synthetic;  /* events */
+	bool used;	      /* the program has opened a device */
+	uint64_t waits;	      /* that the program made */
+	uint64_t immediate;   /* of these: the event was there */
+	uint64_t spun;	      /* seen in memory, without sleep */
+	uint64_t dispatched;  /* seen in memory, asleep */
+	uint64_t polled;      /* by poll() and the like, seen in memory */
+	uint64_t interrupted; /* by an interrupt, in the module */
+	uint64_t parked;      /* the kernel's event */
+	uint64_t synthetic;   /* events */
 	uint64_t real;
 	uint64_t extra;	   /* real ones of what was served before: not given */
 	uint64_t deferred; /* requests that were kept back */

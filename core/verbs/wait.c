@@ -53,11 +53,16 @@ static bool add_word(struct fv_set *set, uint32_t region, uint32_t offset,
 
 bool fv_set_add(struct fv_set *set, struct fv_channel *channel)
 {
+	return fv_may_wait(channel) && fv_set_words(set, channel);
+}
+
+bool fv_set_words(struct fv_set *set, struct fv_channel *channel)
+{
 	const struct fv_queue *queue;
 	uint32_t region, offset;
 	bool any = false;
 
-	if (!fv_may_wait(channel) || set->n == FV_WATCHES_MAX)
+	if (set->n == FV_WATCHES_MAX)
 		return false;
 	if (set->n == 0)
 		set->in_module = fv_module();
