@@ -14,6 +14,9 @@
 /* Wake-ups with nothing to show for, before the kernel is asked. */
 #define SPURIOUS_MAX 64
 
+/* Waits that find an event in the file, in a row, of a program that waits by them. */
+#define FOUND_MAX 16
+
 /* ---- made and destroyed ---- */
 
 FV_PUBLIC struct ibv_comp_channel *
@@ -198,12 +201,20 @@ static int look_in_memory(struct fv_channel *channel, struct fetch *fetch)
 
 /*
  * Only who has not been told that there is an event, by a wait that we do not see,
- * waits for one here.
+ * waits for one here.  Whoever always finds one may be slow, or have been told: if it
+ * was, the helper finds out (helper.c), once.
  */
+static bool waits_here(struct fv_channel *channel)
+{
+	if (!fv_readable(channel->fd))
+		return true;
+	return ++channel->found == FOUND_MAX;
+}
+
 static void begins_to_wait(struct fv_channel *channel, struct fetch *fetch)
 {
-	if (!channel->waits)
-		channel->waits = !fv_readable(channel->fd);
+	if (FV_UNLIKELY(!channel->waits))
+		channel->waits = waits_here(channel);
 	channel->trusted = channel->waits;
 	if (FV_UNLIKELY(channel->sleeper != FASTWAKE_WAITER_NONE))
 		fv_bump(channel);

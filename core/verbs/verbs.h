@@ -174,6 +174,7 @@ struct fv_channel {
 	unsigned int apart;
 	uint32_t sleeper; /* the module's waiter, or FASTWAKE_WAITER_NONE */
 
+	unsigned int found; /* waits for which an event was in the file */
 	bool fetched;	   /* its program has fetched events where we see it */
 	bool waits;	   /* it has waited for some where we see it */
 	bool trusted;	   /* it will do so again */
