@@ -15,7 +15,7 @@
 #define SPURIOUS_MAX 64
 
 /* Waits that find an event in the file, in a row, of a program that waits by them. */
-#define FOUND_MAX 16
+#define FOUND_MAX 8
 
 /* ---- made and destroyed ---- */
 
@@ -117,11 +117,8 @@ static int fetch_parked(struct fv_channel *channel, struct fetch *fetch)
 static int sleep_in_module(struct fv_channel *channel, struct fetch *fetch)
 {
 	struct fv_queue *queue;
-	int rc;
+	int rc = fv_sleep(channel);
 
-	if (fv_look(channel))
-		return AGAIN;
-	rc = fv_sleep(channel);
 	if (rc == -EAGAIN)
 		return rc;
 	queue = fv_take(channel);
@@ -225,10 +222,14 @@ static void begins_to_wait(struct fv_channel *channel, struct fetch *fetch)
 /* Until an event is got, or it sleeps where none is in vain.  Under the lock. */
 static int sleep_for_event(struct fv_channel *channel, struct fetch *fetch)
 {
-	struct fv_queue *queue = NULL;
+	struct fv_queue *queue = fv_take(channel);
 	bool in_module = !channel->nonblock;
 	int rc;
 
+	if (queue != NULL) {
+		fv_count(spun);
+		return got(channel, fetch, queue);
+	}
 	do {
 		rc = in_module ? sleep_in_module(channel, fetch) : -EAGAIN;
 		in_module = rc != -EAGAIN;

@@ -148,6 +148,13 @@ static void blind_event(struct fv_queue *queue)
 		(void)fv_arm(queue);
 }
 
+void fv_taken(struct fv_queue *queue)
+{
+	queue->armed = false;
+	if (queue->blind != FV_SEES)
+		blind_event(queue);
+}
+
 bool fv_account(struct fv_queue *queue)
 {
 	fv_real()->ack_cq_events(queue->cq, 1);
@@ -155,8 +162,7 @@ bool fv_account(struct fv_queue *queue)
 	queue->armed = false;
 	if (queue->leaving)
 		return false;
-	if (queue->blind != FV_SEES)
-		blind_event(queue);
+	fv_taken(queue);
 	return fv_due(queue) || nothing_due(queue);
 }
 

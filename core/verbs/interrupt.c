@@ -107,21 +107,31 @@ static bool ask_apart(struct fv_channel *channel)
 	return fv_arm_all(channel);
 }
 
-static void end_of_sleep(void *argument)
+static void perhaps_armed(struct fv_queue *queue)
 {
-	struct fv_channel *channel = argument;
+	queue->armed = false;
+	fv_stray(queue->channel);
+}
 
-	fv_lock(channel);
+/* Who sleeps with the file has asked for events, too, and may have lost one to us. */
+static void end_of_sleep(struct fv_channel *channel)
+{
 	channel->waiting--;
 	channel->sleeper = FASTWAKE_WAITER_NONE;
-	if (channel->parked != 0 && fv_look(channel))
+	if (channel->parked != 0 && fv_arm_all(channel))
 		(void)fv_raise(channel);
 }
 
 static void cancelled(void *argument)
 {
-	end_of_sleep(argument);
-	fv_unlock(argument);
+	struct fv_channel *channel = argument;
+	struct fv_queue *queue;
+
+	fv_lock(channel);
+	for (queue = channel->queues; queue != NULL; queue = queue->next)
+		perhaps_armed(queue);
+	end_of_sleep(channel);
+	fv_unlock(channel);
 }
 
 /* Threads may be cancelled while they sleep. */
@@ -135,7 +145,6 @@ static long sleep_now(struct fv_channel *channel, const struct fv_set *set)
 	rc = fv_module_sleep(set);
 	pthread_setcanceltype(type, &type);
 	pthread_cleanup_pop(0);
-	end_of_sleep(channel);
 	return rc;
 }
 
@@ -149,6 +158,12 @@ static struct fv_queue *attached_as(const struct fv_channel *channel,
 	return queue;
 }
 
+/* Has a request or a queue come or gone since?  Then a number may be another's. */
+static bool rung(const struct fv_channel *channel, const struct fv_set *set)
+{
+	return fw_load(channel->bell) != (uint32_t)set->watch[0].operand;
+}
+
 /* Of a watch in a WAIT that returned RC: does the kernel know of the request? */
 static void after(struct fv_channel *channel, const struct fv_set *set,
 		  unsigned int watch, long rc)
@@ -159,11 +174,12 @@ static void after(struct fv_channel *channel, const struct fv_set *set,
 	if (queue == NULL)
 		return;
 	if (rc >= 0 && (FASTWAKE_WAIT_CQS(rc) & (1u << watch)) != 0)
-		queue->armed = false; /* its event was taken */
-	else if (asked && rc >= 0 && (rc & FASTWAKE_WAIT_SLEPT) != 0)
+		fv_taken(queue);
+	else if (asked && rc >= 0 && (rc & FASTWAKE_WAIT_SLEPT) != 0 &&
+		 !rung(channel, set))
 		queue->armed = queue->requested;
 	else if (asked)
-		fv_stray(channel); /* perhaps */
+		perhaps_armed(queue);
 }
 
 /* Did it end by completions that were there, without an event? */
@@ -192,9 +208,11 @@ int fv_sleep(struct fv_channel *channel)
 	channel->sleeper = fv_module_self();
 	fv_unlock(channel);
 	rc = sleep_now(channel, &set);
+	fv_lock(channel);
 	for (i = 0; i < set.watches; i++)
 		if (set.watch[i].condition == FASTWAKE_COND_CQ)
 			after(channel, &set, i, rc);
+	end_of_sleep(channel);
 	if (rc < 0 && rc != -EINTR && ++channel->refused == REFUSED_MAX)
 		fv_log("the module refuses to wait for completion queues: %ld",
 		       rc);

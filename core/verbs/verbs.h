@@ -175,13 +175,13 @@ struct fv_channel {
 	uint32_t sleeper; /* the module's waiter, or FASTWAKE_WAITER_NONE */
 
 	unsigned int found; /* waits for which an event was in the file */
-	bool fetched;	   /* its program has fetched events where we see it */
-	bool waits;	   /* it has waited for some where we see it */
-	bool trusted;	   /* it will do so again */
-	bool nonblock;	   /* O_NONBLOCK */
-	bool always_stock; /* in an edge-triggered epoll set, or after fork */
-	bool sparse;	   /* events are so rare that looking does not pay */
-	uint8_t streak;	   /* waits in a row that say otherwise */
+	bool fetched;	    /* its program has fetched events where we see it */
+	bool waits;	    /* it has waited for some where we see it */
+	bool trusted;	    /* it will do so again */
+	bool nonblock;	    /* O_NONBLOCK */
+	bool always_stock;  /* in an edge-triggered epoll set, or after fork */
+	bool sparse;	    /* events are so rare that looking does not pay */
+	uint8_t streak;	    /* waits in a row that say otherwise */
 };
 
 extern unsigned int fv_channels; /* in use: 0 means there is nothing to do */
@@ -277,6 +277,8 @@ struct fv_queue *fv_take(struct fv_channel *channel);
 void fv_take_from(struct fv_queue *queue);
 /* The kernel has, or will have, an event that nobody is to see. */
 void fv_stray(struct fv_channel *channel);
+/* The kernel's event of this queue was had without the file. */
+void fv_taken(struct fv_queue *queue);
 /*
  * A real event of this queue was read, and is acknowledged here.  True if it has an
  * event that is due.
