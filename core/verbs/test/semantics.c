@@ -809,6 +809,32 @@ static void signals(void)
 	free_all(&q);
 }
 
+/* Its request may have been kept back, and it does not ask again. */
+static void unseen_after_signal(void)
+{
+	struct pollfd p = { .events = POLLIN };
+	struct queue q;
+	pthread_t thread;
+	int i, good = 0;
+
+	make(&q, 16);
+	p.fd = q.channel->fd;
+	wait_for_one(&q);
+	catch_signal(SIGUSR2, 0);
+	for (i = 0; i < 5; i++) {
+		ibv_req_notify_cq(q.cq, 0);
+		pthread_create(&thread, NULL, wait_errno, &q);
+		usleep(300000); /* it has long been waiting */
+		pthread_kill(thread, SIGUSR2);
+		pthread_join(thread, NULL);
+		loop_complete(&q.loop, 0);
+		good += syscall(SYS_poll, &p, 1, SOON_MS) == 1 && get_event(&q);
+		drain(&q);
+	}
+	tap_is(good, 5, "the next wait is a bare system call");
+	free_all(&q);
+}
+
 static void cancel(void)
 {
 	struct queue q;
@@ -929,6 +955,7 @@ int main(void)
 	extended();
 	several_threads();
 	signals();
+	unseen_after_signal();
 	cancel();
 	forks();
 	by_handle();
