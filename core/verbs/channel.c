@@ -156,7 +156,8 @@ static int look_once(struct fv_channel *channel, uint64_t budget_ns,
 {
 	int rc;
 
-	*set = (struct fv_set){ .restart = true };
+	fv_set_begin(set);
+	set->restart = true;
 	if (!fv_set_add(set, channel))
 		return -ETIME;
 	channel->waiting++;
@@ -176,6 +177,8 @@ static int look_in_memory(struct fv_channel *channel, struct fetch *fetch)
 	unsigned int tries;
 	int rc;
 
+	if (!fv_may_wait(channel))
+		return AGAIN;
 	for (tries = 0; tries < SPURIOUS_MAX; tries++) {
 		rc = look_once(channel, budget_ns, &set);
 		queue = fv_take(channel);
@@ -212,6 +215,7 @@ static void begins_to_wait(struct fv_channel *channel, struct fetch *fetch)
 {
 	if (FV_UNLIKELY(!channel->waits))
 		channel->waits = waits_here(channel);
+	fv_punctual(channel);
 	channel->trusted = channel->waits;
 	if (FV_UNLIKELY(channel->sleeper != FASTWAKE_WAITER_NONE))
 		fv_bump(channel);

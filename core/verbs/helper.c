@@ -9,10 +9,11 @@
  * fired already, has a real event made for it (raise.c); and the channel is no longer
  * trusted, until its program waits where we see it again.
  *
- * A tick is 100 us at first, so that no request is older than 200 us; each that
- * finds nothing too old doubles the next, up to 1.6 ms, since each costs whoever
- * runs on the processor two switches.  After so many in a row the thread sleeps
- * until a request is kept back:
+ * A tick is 100 us at first, so that no request is older than 200 us.  It grows for as
+ * long as nothing is too old, to about a tenth of the time that has been so, since
+ * each costs whoever runs on the processor two switches: of 128 processes on one, with
+ * ticks of 6.4 ms, that was a tenth of all they did.  Once no request was kept back
+ * during so many ticks the thread sleeps until one is:
  *
  *	helper					requester
  *	state = ASLEEP				lock, keeps its request back
@@ -29,8 +30,10 @@
 #include "verbs.h"
 
 #define TICK_MIN_NS	  100000
-#define TICK_MAX_NS	  1600000
-#define TICKS_FOR_NOTHING 64
+#define TICK_SOON_NS	  1600000 /* until then each is twice the one before, */
+#define TICK_MAX_NS	  102400000 /* and then each so manieth */
+#define TICKS_OF_ONE	  16
+#define TICKS_FOR_NOTHING 16
 
 enum {
 	NONE,
@@ -54,7 +57,7 @@ static void look_at_queue(struct fv_queue *queue, struct found *found)
 		queue->noticed = queue->deferral;
 		return;
 	}
-	queue->channel->trusted = false;
+	fv_late(queue->channel);
 	found->late++;
 	if (!fv_fired(queue)) {
 		(void)fv_arm(queue);
@@ -98,9 +101,24 @@ static void sleep_until_needed(void)
 	fw_store(&state, (uint32_t)TICKING);
 }
 
+static long next_tick(long tick_ns, const struct found *found)
+{
+	static unsigned int quiet; /* ticks since something was too old */
+
+	if (found->late != 0) {
+		quiet = 0;
+		return TICK_MIN_NS;
+	}
+	if (tick_ns < TICK_SOON_NS ||
+	    (tick_ns < TICK_MAX_NS && ++quiet % TICKS_OF_ONE == 0))
+		return tick_ns * 2;
+	return tick_ns;
+}
+
 static void *help(void *unused)
 {
 	struct timespec tick = { .tv_nsec = TICK_MIN_NS };
+	uint64_t deferred = 0, now;
 	unsigned int idle = 0;
 	struct found found;
 
@@ -108,15 +126,13 @@ static void *help(void *unused)
 	for (;;) {
 		(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &tick, NULL);
 		found = look_at_all();
-		if (found.late != 0)
-			tick.tv_nsec = TICK_MIN_NS;
-		else if (tick.tv_nsec < TICK_MAX_NS)
-			tick.tv_nsec *= 2;
-		idle = found.kept != 0 ? 0 : idle + 1;
+		tick.tv_nsec = next_tick(tick.tv_nsec, &found);
+		now = __atomic_load_n(&fv_stats.deferred, __ATOMIC_RELAXED);
+		idle = now != deferred ? 0 : idle + 1;
+		deferred = now;
 		if (idle < TICKS_FOR_NOTHING)
 			continue;
 		sleep_until_needed();
-		tick.tv_nsec = TICK_MIN_NS;
 		idle = 0;
 	}
 	return NULL;

@@ -75,6 +75,7 @@ static bool begin_to_look(const struct fv_multi *multi, struct fv_set *set)
 
 	for (i = 0; i < multi->n; i++) {
 		fv_lock(multi->channel[i]);
+		fv_punctual(multi->channel[i]);
 		multi->channel[i]->waits = multi->channel[i]->trusted = true;
 		multi->channel[i]->waiting++;
 		all = all && fv_set_add(set, multi->channel[i]);
@@ -99,9 +100,10 @@ static int look(const struct fv_multi *multi)
 {
 	uint64_t budget_ns = multi->others ? fv_config.poll_ns : fv_budget();
 	uint64_t left_ns = fv_multi_left(multi);
-	struct fv_set set = { .n = 0 };
+	struct fv_set set;
 	int rc = -ETIME;
 
+	fv_set_begin(&set);
 	if (left_ns < budget_ns)
 		budget_ns = left_ns;
 	if (begin_to_look(multi, &set))
@@ -207,13 +209,24 @@ static int look_first(struct fv_multi *multi)
 	}
 }
 
-int fv_multi(struct fv_multi *multi)
+/* A wait that something else has ended says that events are rare, or nothing. */
+static void adapt(struct fv_multi *multi, uint64_t waited_ns)
+{
+	bool late = waited_ns > fv_budget();
+	unsigned int i;
+
+	for (i = 0; i < multi->n; i++) {
+		fv_lock(multi->channel[i]);
+		if (late || fv_look(multi->channel[i]))
+			fv_adapt(multi->channel[i], waited_ns);
+		fv_unlock(multi->channel[i]);
+	}
+}
+
+static int wait_for_any(struct fv_multi *multi)
 {
 	int n;
 
-	if (multi->deadline_ns == 0)
-		return sum_up(multi, multi->real(multi, true));
-	fv_count(waits);
 	n = look_first(multi);
 	if (n != AGAIN)
 		return n;
@@ -221,5 +234,21 @@ int fv_multi(struct fv_multi *multi)
 	do
 		n = sleep_parked(multi);
 	while (n == 0 && fv_multi_left(multi) != 0);
+	return n;
+}
+
+int fv_multi(struct fv_multi *multi)
+{
+	uint64_t start_ns;
+	int n;
+
+	if (multi->deadline_ns == 0)
+		return sum_up(multi, multi->real(multi, true));
+	fv_count(waits);
+	if (fv_config.mode != FV_ADAPTIVE)
+		return wait_for_any(multi);
+	start_ns = fastwake_now();
+	n = wait_for_any(multi);
+	adapt(multi, fastwake_now() - start_ns);
 	return n;
 }

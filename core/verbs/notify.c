@@ -80,10 +80,50 @@ void fv_settle(struct fv_queue *queue)
 	queue->requested = queue->armed = false;
 }
 
+/*
+ * Keeping a request back pays if the wait follows soon.  If it does not, the helper's
+ * ticks until it arms cost more than arming at once.  So a channel is away once that
+ * happened to two requests in a row, and is not any more once two waits in a row came
+ * soon.  Not in mode dispatch, for then each wait that memory ends would leave an event
+ * in the file.
+ */
+#define SOON_NS 100000
+#define TURNS	2
+
+static void turn(struct fv_channel *channel, bool away)
+{
+	if (away == channel->away) {
+		channel->turns = 0;
+	} else if (++channel->turns == TURNS) {
+		channel->away = away;
+		channel->turns = 0;
+	}
+}
+
+void fv_late(struct fv_channel *channel)
+{
+	channel->trusted = false;
+	if (fv_config.mode != FV_DISPATCH)
+		turn(channel, true);
+}
+
+void fv_punctual(struct fv_channel *channel)
+{
+	if (channel->away && channel->asked_ns != 0)
+		turn(channel, fastwake_now() - channel->asked_ns > SOON_NS);
+	else if (channel->trusted)
+		channel->turns = 0;
+	channel->asked_ns = 0; /* the same wait may begin again */
+}
+
 static bool may_keep(const struct fv_queue *queue)
 {
-	const struct fv_channel *channel = queue->channel;
+	struct fv_channel *channel = queue->channel;
 
+	if (FV_UNLIKELY(channel->away)) {
+		channel->asked_ns = fastwake_now();
+		return false;
+	}
 	return channel->trusted && channel->parked == 0 &&
 	       (fv_may_wait(channel) || fv_may_sleep(channel));
 }

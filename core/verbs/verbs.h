@@ -178,6 +178,9 @@ struct fv_channel {
 	bool fetched;	    /* its program has fetched events where we see it */
 	bool waits;	    /* it has waited for some where we see it */
 	bool trusted;	    /* it will do so again */
+	bool away;	    /* but not soon after a request */
+	uint8_t turns;	    /* requests in a row that say otherwise */
+	uint64_t asked_ns;  /* away: when it last asked, or 0 */
 	bool nonblock;	    /* O_NONBLOCK */
 	bool always_stock;  /* in an edge-triggered epoll set, or after fork */
 	bool sparse;	    /* events are so rare that looking does not pay */
@@ -254,6 +257,10 @@ int fv_arm(struct fv_queue *queue);
 bool fv_arm_all(struct fv_channel *channel);
 /* The event of a request that has fired is owed; a new request may stand. */
 void fv_settle(struct fv_queue *queue);
+/* A request of the channel was kept back too long. */
+void fv_late(struct fv_channel *channel);
+/* A wait begins. */
+void fv_punctual(struct fv_channel *channel);
 void fv_bump(struct fv_channel *channel);
 
 /* ---- event.c ---- */
@@ -311,6 +318,13 @@ struct fv_set {
 	bool restart; /* a handler with SA_RESTART does not end it */
 	bool slept;   /* found out: the thread gave up its processor */
 };
+
+/* Its arrays are not worth clearing for each wait. */
+static inline void fv_set_begin(struct fv_set *set)
+{
+	set->n = set->watches = 0;
+	set->in_module = set->restart = set->slept = false;
+}
 
 /* May waits on this channel look at memory?  Under its lock. */
 bool fv_may_wait(const struct fv_channel *channel);

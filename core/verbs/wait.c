@@ -30,7 +30,7 @@ static bool may_spin(void)
 bool fv_may_wait(const struct fv_channel *channel)
 {
 	if (fv_config.mode < FV_ADAPTIVE || !fv_filtered(channel) ||
-	    channel->blind != 0 || channel->sparse)
+	    channel->blind != 0 || channel->sparse || channel->away)
 		return false;
 	return fv_config.poll_ns != 0 && (fv_module() || may_spin());
 }
@@ -113,10 +113,19 @@ static int spin(const struct fv_set *set, uint64_t budget_ns)
 	return -ETIME;
 }
 
+/*
+ * An adaptive channel is to take little more of the processor than the kernel's events
+ * would, so that it looks no longer than some of those would cost.
+ */
+#define ADAPTIVE_PATIENCE 4
+
 uint64_t fv_budget(void)
 {
-	return fv_module() ? fv_config.poll_ns * FW_MODULE_PATIENCE
-			   : fv_config.poll_ns;
+	if (!fv_module())
+		return fv_config.poll_ns;
+	return fv_config.poll_ns * (fv_config.mode == FV_ADAPTIVE
+					    ? ADAPTIVE_PATIENCE
+					    : FW_MODULE_PATIENCE);
 }
 
 /* Once is enough to be told. */
