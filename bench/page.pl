@@ -132,7 +132,8 @@ my @configs = qw(local stock rsockets smc shm shm-module rdma rdma-module);
 my @peers = qw(stock rsockets smc);
 
 my %is_text = map { $_ => 1 } 'case', 'path', 'stage', 'commit level',
-  'replication', 'replication, 1 client, `on`', 'mode', 'target', 'where';
+  'replication', 'replication, 1 client, `on`', 'mode', 'target', 'where', 'code',
+  'per commit';
 
 # table HEADS ROW...
 sub table
@@ -688,6 +689,153 @@ sub unjudged
 	return join '', map { "\n- $_\n" } @lines;
 }
 
+# --- the work of a commit --------------------------------------------------------
+
+my @work_configs = qw(local stock shm-module rdma-module);
+my @kinds = (
+	[ program   => 'PostgreSQL, pgbench, libraries' ],
+	[ library   => 'pg_fastwake' ],
+	[ module    => 'fastwake.ko' ],
+	[ rdma      => "the kernel's RDMA, rxe" ],
+	[ scheduler => "the kernel's scheduler, switches" ],
+	[ kernel    => 'the rest of the kernel' ]);
+
+# 1000 instructions per commit of what fits, 0 if nothing does.
+sub work
+{
+	my (%want) = @_;
+	my $sum = 0;
+	$sum += $_->{instructions} for rows('work', %want);
+	return $sum / 1000;
+}
+
+sub work_clients { return numbers(map { $_->{clients} } rows('work')) }
+
+# Configuration and clients of each column.
+sub work_columns
+{
+	my @columns;
+	for my $clients (work_clients())
+	{
+		push @columns, map { { config => $_, clients => $clients } }
+		  grep { row('work', config => $_, clients => $clients) }
+		  @work_configs;
+	}
+	return @columns;
+}
+
+sub work_table
+{
+	my @columns = work_columns();
+	my @rows = map {
+		my ($part, $text) = @$_;
+		[ $text, map { sprintf '%.1f', work(%$_, part => $part) } @columns ]
+	} @kinds;
+	return table([ 'code', map { "$label{ $_->{config} }, $_->{clients}" } @columns ], @rows,
+		[ '**all**', map { sprintf '%.1f', work(%$_) } @columns ]);
+}
+
+sub least { return (sort { $a <=> $b } @_)[0] }
+
+sub own_code
+{
+	my ($clients, $config) = @_;
+	return work(config => $config, clients => $clients, part => 'program');
+}
+
+# The cheapest switch there was, and what it takes to wake somebody.
+sub cheapest_wait
+{
+	my $wake = row('stages', path => 'event', stage => 'wake-up') or return undef;
+	return ($wake->{ns} + least(map { $_->{ns} } rows('stages', stage => 'scheduler')))
+	  / 1000;
+}
+
+# One message over rxe to who polls for it, without the looks and the giving way.
+sub one_message
+{
+	my $whole = row('waits', case => 'pingpong', path => 'poll', bytes => 8,
+		interval_us => 0) or return undef;
+	my $waste = 0;
+	$waste += $_->{ns} / 1000
+	  for map { row('stages', path => 'poll', stage => $_) } qw(scheduler look);
+	return $whole->{p50_us} - $waste;
+}
+
+# [what, 1000 instructions] of what no replication here can do without.
+sub bound_parts
+{
+	my ($clients, $config) = @_;
+	my $wait = cheapest_wait();
+	my @parts = (
+		[ 'a local commit', work(config => 'local', clients => $clients) ],
+		[ "PostgreSQL's own code beyond it: wait, ship, write, flush, replay",
+			least(map { own_code($clients, $_) } grep { $_ ne 'local' } @work_configs)
+			  - own_code($clients, 'local') ],
+		[ "a backend's wait: to be woken once, and switched to", $wait ],
+		[ 'walsender, walreceiver, walsender: the same, once for all clients',
+			3 * $wait / $clients ]);
+	push @parts, [ 'two messages over rxe, once for all clients',
+		2 * one_message() / $clients ] if $config =~ /rdma/;
+	return @parts;
+}
+
+sub sum_of
+{
+	my $sum = 0;
+	$sum += $_ for @_;
+	return $sum;
+}
+
+# Of the throughput between stock TCP and local commits, with so many instructions.
+sub closed_by
+{
+	my ($clients, $instructions) = @_;
+	my ($stock, $local) = map { work(config => $_, clients => $clients) }
+	  qw(stock local);
+	return (1 / $instructions - 1 / $stock) / (1 / $local - 1 / $stock);
+}
+
+sub bound_columns { return grep { $_->{config} =~ /module/ } work_columns() }
+
+sub bound_table
+{
+	return "Needs the results of the parts `waits` and `stages`.\n"
+	  if !defined cheapest_wait() || !defined one_message();
+	my @columns = bound_columns();
+	my %text;
+	my @order;
+	for my $i (0 .. $#columns)
+	{
+		for my $part (bound_parts(@{ $columns[$i] }{qw(clients config)}))
+		{
+			push @order, $part->[0] if !$text{ $part->[0] };
+			$text{ $part->[0] }[$i] = sprintf '%.1f', $part->[1];
+		}
+	}
+	my @rows = map { [ $_, map { defined $_ ? $_ : '' } @{ $text{$_} }[ 0 .. $#columns ] ] } @order;
+	return table([ 'per commit', map { "$label{ $_->{config} }, $_->{clients}" } @columns ],
+		@rows, bound_results(@columns));
+}
+
+sub bound_results
+{
+	my (@columns) = @_;
+	my (@least, @now);
+	for my $column (@columns)
+	{
+		push @least, sum_of(map { $_->[1] } bound_parts(@$column{qw(clients config)}));
+		push @now, work(%$column);
+	}
+	my @clients = map { $_->{clients} } @columns;
+	return (
+		[ '**at least**', map { sprintf '%.1f', $_ } @least ],
+		[ '**now**', map { sprintf '%.1f', $_ } @now ],
+		[ 'stock TCP', map { sprintf '%.1f', work(config => 'stock', clients => $_) } @clients ],
+		[ 'gap closed at most', map { sprintf '%.0f %%', 100 * closed_by($clients[$_], $least[$_]) } 0 .. $#columns ],
+		[ 'gap closed now', map { sprintf '%.0f %%', 100 * closed_by($clients[$_], $now[$_]) } 0 .. $#columns ]);
+}
+
 # --- the page ------------------------------------------------------------------
 
 my %section = (
@@ -707,6 +855,8 @@ my %section = (
 	standbys   => [ 'postgres', \&standbys_table ],
 	cores      => [ 'cores',    \&cores_table ],
 	'cores-commits' => [ 'cores', \&cores_commits_table ],
+	work       => [ 'work', \&work_table ],
+	bound      => [ 'work', \&bound_table ],
 	levels     => [ 'postgres', sub { commits_table('remote_write', 'remote_apply') } ]);
 
 sub headline
@@ -715,7 +865,7 @@ sub headline
 	my $machine = $results{$file}{machine};
 	return "Linux $machine->{linux}, QEMU $machine->{qemu}, rdma-core"
 	  . " $machine->{rdma_core}"
-	  . ($file =~ /postgres|cores/ ? ", PostgreSQL $machine->{postgresql}" : '')
+	  . ($file =~ /postgres|cores|work/ ? ", PostgreSQL $machine->{postgresql}" : '')
 	  . ($results{$file}{quick} ? ', a quick sample' : '') . ".\n";
 }
 

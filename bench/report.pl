@@ -285,12 +285,12 @@ sub add_ratios
 		next if $cell->{config} eq 'local' || $cell->{config} eq 'stock';
 		my $stock =
 		  find_cell($cells, 'stock', $cell->{level}, $cell->{clients});
-		next if !$stock;
+		next if !$stock || !$stock->{tps} || !$cell->{tps};
 		$cell->{p50_ratio} = $cell->{p50_us} / $stock->{p50_us}
 		  if $cell->{p50_us} && $stock->{p50_us};
 		$cell->{tps_ratio} = $cell->{tps} / $stock->{tps};
 		my $local = find_cell($cells, 'local', 'local', $cell->{clients});
-		next if !$local || $local->{tps} <= $stock->{tps};
+		next if !$local || !$local->{tps} || $local->{tps} <= $stock->{tps};
 		# Then not all of them were at work at a time.
 		next if grep { $_->{with_warming_up} } $cell, $stock, $local;
 		$cell->{gap_closed} =
