@@ -324,6 +324,7 @@ void fw_unregister_all(struct fw_domain *d);
 int fw_wake_waiter(struct fw_waiter *w, int event);
 void fw_wake_all(struct fw_domain *d, int event);
 long fw_wake(struct fw_domain *d, u32 id);
+long fw_wake_set(struct fw_domain *d, const struct fastwake_ioc_wake_set *arg);
 
 /* ---- wait.c ---- */
 

@@ -109,7 +109,8 @@ static long fw_ioctl_query(struct fw_domain *d, void *buf)
 		.out_cores = nr_cpu_ids,
 		.out_features = FASTWAKE_FEATURE_BACKSTOP |
 				FASTWAKE_FEATURE_CQ | FASTWAKE_FEATURE_RESTART |
-				FASTWAKE_FEATURE_LATER,
+				FASTWAKE_FEATURE_LATER |
+				FASTWAKE_FEATURE_WAKE_SET,
 		.out_budget_max_ns = 1000ull * READ_ONCE(fw_budget_max_us),
 		.out_backstop_ns = 1000ull * READ_ONCE(fw_backstop_us),
 		.out_waiters_max = d->waiters_max,
@@ -186,6 +187,15 @@ static long fw_ioctl_wake(struct fw_domain *d, void *buf)
 	return fw_wake(d, arg->waiter);
 }
 
+static long fw_ioctl_wake_set(struct fw_domain *d, void *buf)
+{
+	struct fastwake_ioc_wake_set *arg = buf;
+
+	if (arg->flags || arg->reserved)
+		return -EOPNOTSUPP;
+	return fw_wake_set(d, arg);
+}
+
 static long fw_ioctl_attach_cq(struct fw_domain *d, void *buf)
 {
 	struct fastwake_ioc_attach_cq *arg = buf;
@@ -237,6 +247,7 @@ static const struct fw_ioctl fw_ioctls[] = {
 	FW_IOCTL(WAKE, wake, false),
 	FW_IOCTL(ATTACH_CQ, attach_cq, true),
 	FW_IOCTL(DETACH_CQ, detach_cq, false),
+	FW_IOCTL(WAKE_SET, wake_set, false),
 	FW_IOCTL(TEST_EVENT, test_event, false),
 };
 
@@ -245,6 +256,7 @@ union fw_arg {
 	struct fastwake_ioc_query query;
 	struct fastwake_ioc_register reg;
 	struct fastwake_ioc_pin pin;
+	struct fastwake_ioc_wake_set wake_set;
 	struct fastwake_ioc_attach_cq attach_cq;
 	struct fastwake_ioc_test_event test_event;
 };

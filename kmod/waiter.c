@@ -10,6 +10,7 @@
 #include <linux/mm.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 
 #include "fw.h"
 
@@ -184,18 +185,50 @@ void fw_wake_all(struct fw_domain *d, int event)
 	rcu_read_unlock();
 }
 
+/* -ENOENT, or as fw_wake_waiter().  Under RCU. */
+static int fw_wake_number(struct fw_domain *d, u32 id)
+{
+	struct fw_waiter *w = fw_waiter_find(d, id);
+	int ret;
+
+	if (!w)
+		return -ENOENT;
+	ret = fw_wake_waiter(w, FW_EVENT_WOKEN);
+	if (ret)
+		fw_count(raw_cpu_ptr(&fw_cores), wakes);
+	return ret;
+}
+
 long fw_wake(struct fw_domain *d, u32 id)
 {
-	struct fw_waiter *w;
-	long ret = -ENOENT;
+	long ret;
 
 	rcu_read_lock();
-	w = fw_waiter_find(d, id);
-	if (w) {
-		ret = fw_wake_waiter(w, FW_EVENT_WOKEN);
-		if (ret)
-			fw_count(raw_cpu_ptr(&fw_cores), wakes);
-	}
+	ret = fw_wake_number(d, id);
 	rcu_read_unlock();
 	return ret;
+}
+
+/*
+ * Without preemption: the first one woken would take the core, and the caller be
+ * switched to once more for each.
+ */
+long fw_wake_set(struct fw_domain *d, const struct fastwake_ioc_wake_set *arg)
+{
+	u32 ids[FASTWAKE_IOC_WAKE_MAX];
+	long woken = 0;
+	u32 i;
+
+	if (arg->nr > FASTWAKE_IOC_WAKE_MAX)
+		return -EINVAL;
+	if (copy_from_user(ids, u64_to_user_ptr(arg->waiters),
+			   arg->nr * sizeof(*ids)))
+		return -EFAULT;
+	rcu_read_lock();
+	preempt_disable();
+	for (i = 0; i < arg->nr; i++)
+		woken += fw_wake_number(d, ids[i]) > 0;
+	preempt_enable();
+	rcu_read_unlock();
+	return woken;
 }

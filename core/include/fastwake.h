@@ -269,6 +269,13 @@ void fastwake_waiter_no_hurry(struct fastwake_waiter *waiter,
 int fastwake_wake(struct fastwake_domain *domain, unsigned int slot);
 /* The same by pid; 0 also if no waiter of this pid is published. */
 int fastwake_wake_pid(struct fastwake_domain *domain, pid_t pid);
+/*
+ * The same for N pids, with fewer system calls, and, with the kernel module, without
+ * being displaced by each that is woken.  Those for whom fastwake_wake_pid() would
+ * return 0 are moved to the front of PIDS; returns how many.
+ */
+unsigned int fastwake_wake_pids(struct fastwake_domain *domain, pid_t *pids,
+				unsigned int n);
 
 /* CLOCK_MONOTONIC in ns.  Async-signal-safe. */
 uint64_t fastwake_now(void);

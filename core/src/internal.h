@@ -190,8 +190,16 @@ struct fastwake_waiter {
 	struct fw_affinity affinity;	/* to its interrupts */
 };
 
+/* Slots whose threads wait in the module, to be woken by one call of it. */
+#define FW_WAKES_MAX 32
+struct fw_wakes {
+	uint32_t n;
+	uint32_t slot[FW_WAKES_MAX];
+};
+
+/* WAKES: where to note it if the module has to be called; NULL: call at once. */
 int fw_wake_slot(const struct fastwake_domain *domain, unsigned int slot,
-		 pid_t pid);
+		 pid_t pid, struct fw_wakes *wakes);
 
 int fw_pid_publish(struct fastwake_domain *domain, pid_t pid,
 		   unsigned int slot);

@@ -37,6 +37,8 @@ _Static_assert((int)FASTWAKE_EQ == FASTWAKE_COND_EQ, "same numbers");
 _Static_assert((int)FASTWAKE_MASK_NE == FASTWAKE_COND_MASK_NE, "same numbers");
 _Static_assert((int)FASTWAKE_GE64 == FASTWAKE_COND_GE64, "same numbers");
 _Static_assert((int)FASTWAKE_CQ == FASTWAKE_COND_CQ, "same numbers");
+_Static_assert(FW_WAKES_MAX == FASTWAKE_IOC_WAKE_MAX,
+	       "as many as one call takes");
 /* One is for the slot's seq. */
 #define FW_MODULE_WATCHES (FASTWAKE_WATCHES_MAX + 1)
 
@@ -91,6 +93,8 @@ static int query(struct fw_module *module, char *reason)
 	module->cores = q.out_cores;
 	module->core_stride = q.out_core_stride;
 	module->knows_cqs = (q.out_features & FASTWAKE_FEATURE_CQ) != 0;
+	module->knows_wake_set =
+		(q.out_features & FASTWAKE_FEATURE_WAKE_SET) != 0;
 	module->knows_later = (q.out_features & FASTWAKE_FEATURE_LATER) != 0;
 	return 0;
 }
@@ -528,9 +532,35 @@ int fw_module_sleep(struct fastwake_waiter *waiter,
 	return wait_result(waiter, rc, slept);
 }
 
-void fw_module_wake(const struct fw_module *module, unsigned int slot)
+static void wake_one(const struct fw_module *module, unsigned int slot)
 {
 	struct fastwake_ioc_wake w = { .size = sizeof(w), .waiter = slot };
 
 	(void)device_call(module, FASTWAKE_IOC_WAKE, &w);
+}
+
+void fw_module_wake(const struct fw_module *module, unsigned int slot,
+		    struct fw_wakes *wakes)
+{
+	if (wakes == NULL || !module->knows_wake_set) {
+		wake_one(module, slot);
+		return;
+	}
+	if (wakes->n == FW_WAKES_MAX)
+		fw_module_wake_noted(module, wakes);
+	wakes->slot[wakes->n++] = slot;
+}
+
+void fw_module_wake_noted(const struct fw_module *module,
+			  struct fw_wakes *wakes)
+{
+	struct fastwake_ioc_wake_set w = { .size = sizeof(w),
+					   .nr = wakes->n,
+					   .waiters = (uintptr_t)wakes->slot };
+
+	if (wakes->n == 1)
+		wake_one(module, wakes->slot[0]);
+	else if (wakes->n > 1)
+		(void)device_call(module, FASTWAKE_IOC_WAKE_SET, &w);
+	wakes->n = 0;
 }

@@ -31,6 +31,7 @@ struct fw_module {
 	uint32_t core_stride;
 	bool knows_cqs;
 	bool knows_later;
+	bool knows_wake_set;
 	unsigned int nregions;
 	struct fw_region regions[FW_REGIONS_MAX];
 };
@@ -83,7 +84,10 @@ int fw_module_sleep(struct fastwake_waiter *waiter,
 		    const struct fastwake_watch *watches, unsigned int n,
 		    uint64_t deadline_ns, bool *slept, int *core);
 
-/* Async-signal-safe; keeps errno. */
-void fw_module_wake(const struct fw_module *module, unsigned int slot);
+/* Now, or by fw_module_wake_noted(), if WAKES is given.  Async-signal-safe; errno is kept. */
+void fw_module_wake(const struct fw_module *module, unsigned int slot,
+		    struct fw_wakes *wakes);
+void fw_module_wake_noted(const struct fw_module *module,
+			  struct fw_wakes *wakes);
 
 #endif

@@ -15,7 +15,7 @@
  */
 #include <errno.h>
 
-#include "internal.h"
+#include "module.h"
 
 #define MANY UINT32_MAX
 
@@ -148,17 +148,19 @@ void fw_pid_withdraw(struct fastwake_domain *domain, pid_t pid,
 		replace(&bucket->entry[i], make_entry(pid, slot + 1), 0);
 }
 
-static int wake_all(struct fastwake_domain *domain, pid_t pid)
+static int wake_all(const struct fastwake_domain *domain, pid_t pid,
+		    struct fw_wakes *wakes)
 {
 	unsigned int i;
 	int woken = 0;
 
 	for (i = 0; i < domain->waiters; i++)
-		woken |= fw_wake_slot(domain, i, pid);
+		woken |= fw_wake_slot(domain, i, pid, wakes);
 	return woken;
 }
 
-int fastwake_wake_pid(struct fastwake_domain *domain, pid_t pid)
+static int wake_pid(const struct fastwake_domain *domain, pid_t pid,
+		    struct fw_wakes *wakes)
 {
 	const struct fw_bucket *bucket = bucket_of(domain, pid);
 	uint32_t link;
@@ -174,9 +176,32 @@ int fastwake_wake_pid(struct fastwake_domain *domain, pid_t pid)
 			continue;
 		link = (uint32_t)entry;
 		if (link == MANY)
-			return wake_all(domain, pid);
+			return wake_all(domain, pid, wakes);
 		if (link - 1 < domain->waiters)
-			woken |= fw_wake_slot(domain, link - 1, pid);
+			woken |= fw_wake_slot(domain, link - 1, pid, wakes);
 	}
 	return woken;
+}
+
+int fastwake_wake_pid(struct fastwake_domain *domain, pid_t pid)
+{
+	return wake_pid(domain, pid, NULL);
+}
+
+/*
+ * The module is called once the words of many are bumped.  That is later than each
+ * of them would be told otherwise, and changes nothing else: until then they are
+ * published as FW_IN_MODULE, or have gone on by themselves.
+ */
+unsigned int fastwake_wake_pids(struct fastwake_domain *domain, pid_t *pids,
+				unsigned int n)
+{
+	struct fw_wakes wakes = { .n = 0 };
+	unsigned int i, left = 0;
+
+	for (i = 0; i < n; i++)
+		if (wake_pid(domain, pids[i], &wakes) == 0)
+			pids[left++] = pids[i];
+	fw_module_wake_noted(domain->module, &wakes);
+	return left;
 }

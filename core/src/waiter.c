@@ -124,7 +124,7 @@ static bool in_no_hurry(const struct fw_slot *slot)
  * further wakers the call: one killed right there would swallow theirs.
  */
 int fw_wake_slot(const struct fastwake_domain *domain, unsigned int index,
-		 pid_t pid)
+		 pid_t pid, struct fw_wakes *wakes)
 {
 	struct fw_slot *slot = &domain->slots[index];
 	uint64_t owner;
@@ -143,7 +143,7 @@ int fw_wake_slot(const struct fastwake_domain *domain, unsigned int index,
 		break;
 	case FW_IN_MODULE:
 		if (domain->module != NULL && !in_no_hurry(slot))
-			fw_module_wake(domain->module, index);
+			fw_module_wake(domain->module, index, wakes);
 		break;
 	default:
 		break;
@@ -155,5 +155,5 @@ int fastwake_wake(struct fastwake_domain *domain, unsigned int slot)
 {
 	if (slot >= domain->waiters)
 		return -EINVAL;
-	return fw_wake_slot(domain, slot, 0);
+	return fw_wake_slot(domain, slot, 0, NULL);
 }

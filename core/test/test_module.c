@@ -133,6 +133,39 @@ static void test_wake(void)
 	tap_is(state(0), FW_IDLE, "the slot is idle again");
 }
 
+/* A slot of its own; told by the parent alone. */
+static pid_t waiting_child(unsigned int slot)
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		tap_bail("no child");
+	if (pid > 0)
+		return pid;
+	if (fastwake_waiter_attach(domain, slot, &waiter) != 0)
+		_exit(2);
+	trust_module();
+	_exit(wait_one(watch(&shm->word, shm->word, NULL), 10 * SECOND, NULL) !=
+	      1);
+}
+
+static void test_wake_pids(void)
+{
+	pid_t pids[4] = { 0, waiting_child(1), getpid(), waiting_child(2) };
+	const pid_t one = pids[1], two = pids[3];
+	int status[2] = { -1, -1 };
+
+	while (state(1) != FW_IN_MODULE || state(2) != FW_IN_MODULE)
+		sched_yield();
+	tap_is((int)fastwake_wake_pids(domain, pids, 4), 2,
+	       "of four pids two have nobody who waits");
+	tap_ok(pids[0] == 0 && pids[1] == getpid(), "they are named");
+	waitpid(one, &status[0], 0);
+	waitpid(two, &status[1], 0);
+	tap_ok(status[0] == 0 && status[1] == 0, "the others were woken");
+	tap_is((int)fastwake_wake_pids(domain, pids, 0), 0, "nobody is woken");
+}
+
 static void test_store(void)
 {
 	uint64_t seen = shm->word;
@@ -377,6 +410,7 @@ int main(void)
 	}
 	test_use();
 	test_wake();
+	test_wake_pids();
 	test_store();
 	test_not_pinned();
 	test_park();

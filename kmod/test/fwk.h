@@ -143,6 +143,15 @@ static inline int fwk_wake(int fd, uint32_t waiter)
 	return fwk_ioctl(fd, FASTWAKE_IOC_WAKE, &arg);
 }
 
+static inline int fwk_wake_set(int fd, const uint32_t *waiters, uint32_t n)
+{
+	struct fastwake_ioc_wake_set arg = { .size = sizeof(arg),
+					     .nr = n,
+					     .waiters = (uintptr_t)waiters };
+
+	return fwk_ioctl(fd, FASTWAKE_IOC_WAKE_SET, &arg);
+}
+
 static inline void *fwk_map_shared(size_t size)
 {
 	void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,

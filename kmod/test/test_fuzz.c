@@ -92,6 +92,7 @@ union arg {
 	struct fastwake_ioc_unpin unpin;
 	struct fastwake_ioc_wait wait;
 	struct fastwake_ioc_wake wake;
+	struct fastwake_ioc_wake_set wake_set;
 	struct fastwake_ioc_attach_cq attach;
 	struct fastwake_ioc_test_event event;
 };
@@ -155,6 +156,21 @@ static void make_attach(struct rnd *r, struct fastwake_ioc_attach_cq *attach)
 	};
 }
 
+/* The numbers stand where the watches of others do. */
+static void make_wake_set(struct rnd *r, struct fastwake_ioc_wake_set *set,
+			  void *numbers)
+{
+	uint32_t *waiters = numbers, i;
+
+	for (i = 0; i < FASTWAKE_IOC_WAKE_MAX; i++)
+		waiters[i] = some_number(r);
+	*set = (struct fastwake_ioc_wake_set){
+		.size = sizeof(*set),
+		.nr = rnd_below(r, FASTWAKE_IOC_WAKE_MAX + 2),
+		.waiters = chance(16) ? odd_address(r) : (uintptr_t)numbers,
+	};
+}
+
 static void make_event(struct rnd *r, struct fastwake_ioc_test_event *event)
 {
 	*event = (struct fastwake_ioc_test_event){
@@ -189,6 +205,7 @@ static const struct kind kinds[] = {
 	{ FASTWAKE_IOC_WAIT, sizeof(struct fastwake_ioc_wait) },
 	{ FASTWAKE_IOC_WAIT, sizeof(struct fastwake_ioc_wait) },
 	{ FASTWAKE_IOC_WAKE, sizeof(struct fastwake_ioc_wake) },
+	{ FASTWAKE_IOC_WAKE_SET, sizeof(struct fastwake_ioc_wake_set) },
 	{ FASTWAKE_IOC_SWITCH, sizeof(struct fastwake_ioc_wait) },
 	{ FASTWAKE_IOC_ATTACH_CQ, sizeof(struct fastwake_ioc_attach_cq) },
 	{ FASTWAKE_IOC_DETACH_CQ, sizeof(struct fastwake_ioc_detach_cq) },
@@ -207,6 +224,9 @@ static void make_valid(struct rnd *r, const struct kind *kind, union arg *arg,
 		make_watches(r, watches);
 		make_wait(r, &arg->wait, watches,
 			  kind->request == FASTWAKE_IOC_SWITCH);
+		break;
+	case FASTWAKE_IOC_WAKE_SET:
+		make_wake_set(r, &arg->wake_set, watches);
 		break;
 	case FASTWAKE_IOC_PIN:
 		make_pin(r, &arg->pin);

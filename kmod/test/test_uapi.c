@@ -105,6 +105,7 @@ static const struct format formats[] = {
 	  offsetof(struct fastwake_ioc_wait, out_core),
 	  offsetof(struct fastwake_ioc_wait, wake) },
 	FORMAT(WAKE, fastwake_ioc_wake),
+	FORMAT(WAKE_SET, fastwake_ioc_wake_set),
 	FORMAT(TEST_EVENT, fastwake_ioc_test_event),
 	FORMAT(ATTACH_CQ, fastwake_ioc_attach_cq),
 	FORMAT(DETACH_CQ, fastwake_ioc_detach_cq),
@@ -438,6 +439,20 @@ static int wait_and_wake(uint32_t wake)
 	return fwk_ioctl(fd, FASTWAKE_IOC_WAIT, &arg);
 }
 
+static void test_wake_set_errors(void)
+{
+	uint32_t ids[FASTWAKE_IOC_WAKE_MAX + 1] = { 98, 0, NONE };
+
+	tap_is(fwk_wake_set(fd, NULL, 0), 0, "WAKE_SET of none");
+	tap_is(fwk_wake_set(fd, ids, FASTWAKE_IOC_WAKE_MAX), 0,
+	       "of nobody, and of one who does not wait");
+	tap_is(fwk_wake_set(fd, ids, FASTWAKE_IOC_WAKE_MAX + 1), -EINVAL,
+	       "of too many: EINVAL");
+	tap_is(fwk_wake_set(fd, ids, 0x40000000), -EINVAL,
+	       "of absurdly many: EINVAL");
+	tap_is(fwk_wake_set(fd, NULL, 1), -EFAULT, "no array: EFAULT");
+}
+
 static void test_watch_errors(void)
 {
 	struct fastwake_ioc_watch many[9];
@@ -468,6 +483,7 @@ static void test_watch_errors(void)
 	       "SWITCH to nobody: ENOENT");
 	tap_is(fwk_wake(fd, 98), -ENOENT, "WAKE nobody: ENOENT");
 	tap_is(fwk_wake(fd, 0), 0, "WAKE one who does not wait");
+	test_wake_set_errors();
 }
 
 /* ---- time ---- */
@@ -584,6 +600,20 @@ static void test_wake(void)
 	tap_ok(eventually((rc = fwk_wake(fd, 1)) == 1),
 	       "WAKE finds a waiter without watches");
 	tap_is(helper_end(&h), 0, "WAKE ends it");
+}
+
+static void test_wake_set(void)
+{
+	const uint32_t ids[] = { 1, 98, 2 };
+	struct helper one, two;
+
+	helper_start(&one, 1, 1, 1);
+	helper_start(&two, 2, 2, 0);
+	tap_ok(eventually(helper_waits(&one) && helper_waits(&two)),
+	       "two waiters are announced");
+	tap_is(fwk_wake_set(fd, ids, 3), 2, "WAKE_SET finds both");
+	tap_is(helper_end(&one), 1, "it ends the wait of one");
+	tap_is(helper_end(&two), 0, "and of the other");
 }
 
 static void test_switch(void)
@@ -915,6 +945,7 @@ int main(void)
 	test_time();
 	test_stored_word();
 	test_wake();
+	test_wake_set();
 	test_switch();
 	test_unpin_in_wait();
 	test_unpin_killed();

@@ -86,6 +86,7 @@
 #define FASTWAKE_IOC_SWITCH	_IO(FASTWAKE_IOC_TYPE, 0x07)
 #define FASTWAKE_IOC_ATTACH_CQ	_IO(FASTWAKE_IOC_TYPE, 0x08)
 #define FASTWAKE_IOC_DETACH_CQ	_IO(FASTWAKE_IOC_TYPE, 0x09)
+#define FASTWAKE_IOC_WAKE_SET	_IO(FASTWAKE_IOC_TYPE, 0x0a)
 #define FASTWAKE_IOC_TEST_EVENT _IO(FASTWAKE_IOC_TYPE, 0x40)
 
 /* Bits of fastwake_ioc_query.out_features. */
@@ -96,6 +97,7 @@
 #define FASTWAKE_FEATURE_CQ	    (1ull << 3) /* knows ATTACH_CQ, WAIT_SLEEP */
 #define FASTWAKE_FEATURE_RESTART    (1ull << 4) /* knows FASTWAKE_WAIT_RESTART */
 #define FASTWAKE_FEATURE_LATER	    (1ull << 5) /* knows FASTWAKE_COND_LATER_NE */
+#define FASTWAKE_FEATURE_WAKE_SET   (1ull << 6) /* knows FASTWAKE_IOC_WAKE_SET */
 
 /**
  * struct fastwake_ioc_query - FASTWAKE_IOC_QUERY: what the module is
@@ -354,6 +356,30 @@ struct fastwake_ioc_wake {
 	__u32 flags;
 	__u32 waiter;
 	__u32 reserved;
+};
+
+#define FASTWAKE_IOC_WAKE_MAX 32
+
+/**
+ * struct fastwake_ioc_wake_set - FASTWAKE_IOC_WAKE_SET: make several waiters look
+ * @size: sizeof(struct fastwake_ioc_wake_set)
+ * @flags: must be 0
+ * @nr: how many, at most FASTWAKE_IOC_WAKE_MAX
+ * @reserved: must be 0
+ * @waiters: pointer to an array of their numbers, __u32 each
+ *
+ * As WAKE for each, in this order; but none of them takes the caller's core before
+ * all are woken.  Numbers that are no waiter's are passed over: one may have gone.
+ * Returns how many are in WAIT.
+ *
+ * EINVAL: bad @nr.
+ */
+struct fastwake_ioc_wake_set {
+	__u32 size;
+	__u32 flags;
+	__u32 nr;
+	__u32 reserved;
+	__aligned_u64 waiters;
 };
 
 /* Bits of fastwake_ioc_attach_cq.out_flags. */
