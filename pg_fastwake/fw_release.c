@@ -57,9 +57,14 @@ FwNoteReleased(pid_t pid)
 void
 FwWakeReleased(void)
 {
-	if (n_noted > 0)
-		FwGatherReleased(n_noted);
-	for (int i = 0; i < n_noted; i++)
+	int			left;
+
+	if (n_noted == 0)
+		return;
+	FwGatherReleased(n_noted);
+	left = fastwake_wake_pids(FwDomain, noted, n_noted);
+	pg_atomic_fetch_add_u64(&FwShmem->signals_saved, n_noted - left);
+	for (int i = 0; i < left; i++)
 		FwWakeProcess(noted[i]);
 	n_noted = 0;
 }
