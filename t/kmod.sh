@@ -30,7 +30,8 @@ kmod_dkms()
 # it is not to be had.
 other_kernel()
 {
-    kernel_dir=$("$repo/lab/kernel" "$1") && return
+    # shellcheck disable=SC2086 # several words
+    kernel_dir=$("$repo/lab/kernel" $1) && return
     say "skipped for want of the kernel: $2"
     skipped=$((skipped + $3))
     return 1
@@ -48,6 +49,21 @@ kmod_on_6_12()
     tap 'the module in the lab, on 6.12' "$repo/lab/run" --kernel "$kernel_dir" \
         --cpus 2 --timeout 900 -- env FASTWAKE_STRESS_SECONDS=15 \
         FASTWAKE_FUZZ_SECONDS=5 "$src/kmod/test/in_lab"
+}
+
+# Not by default: the kernel is built at first, and everything takes longer on it.
+part_kmod_debug()
+{
+    local kernel_dir src=$work/src-debug
+    other_kernel 'debug 6.12' 'the module on a debug kernel' 2 || return
+    cp -a "$work/src" "$src"
+    make -C "$src/kmod" -s clean
+    check 'the module builds without a warning on a debug kernel (W=1)' \
+        kmod_build "$src" KDIR="$kernel_dir/build"
+    make -C "$src/kmod" -s tests WERROR=1
+    tap 'the module in the lab, on a debug kernel' "$repo/lab/run" --kernel "$kernel_dir" \
+        --cpus 2 --timeout 3600 -- env FASTWAKE_STRESS_SECONDS="${FASTWAKE_STRESS_SECONDS-}" \
+        FASTWAKE_FUZZ_SECONDS="${FASTWAKE_FUZZ_SECONDS-}" "$src/kmod/test/in_lab"
 }
 
 kmod_on_arm64()
