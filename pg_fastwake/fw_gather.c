@@ -19,16 +19,43 @@
  */
 #include "pg_fastwake.h"
 
+#include <unistd.h>
+
 /* What a processor takes for a commit, and what its client does, at least. */
 #define FW_COMMIT_NS UINT64CONST(150000)
 
 /* How many commits a reply releases, lately: up at once, down by halves. */
 static int	expected = 0;
 
+/* For how many times as long as one alone a commit waits in memory, at most. */
+#define FW_SHARES_MAX 32
+
 void
 FwGatherReleased(int n)
 {
 	expected = n > expected ? n : (expected + n) / 2;
+	if (pg_atomic_read_u32(&FwShmem->released_together) != expected)
+		pg_atomic_write_u32(&FwShmem->released_together, expected);
+}
+
+/*
+ * In the kernel module a processor looks for all who wait there at the price of
+ * one, and not at all while it has something else to do.  So the more commits
+ * wait together on each, the longer may each stay there: the round that releases
+ * them takes longer, too, and whoever has gone to sleep elsewhere by then has to
+ * be woken there, by a call of its own.
+ */
+uint64
+FwGatherShares(void)
+{
+	static int	cpus = 0;
+
+	if (!fastwake_domain_has_module(FwDomain))
+		return 1;
+	if (cpus == 0)
+		cpus = Max((int) sysconf(_SC_NPROCESSORS_ONLN), 1);
+	return Min(Max(pg_atomic_read_u32(&FwShmem->released_together) / cpus, 1),
+			   FW_SHARES_MAX);
 }
 
 /* Until when the walsender is in no hurry; 0: it is. */

@@ -183,9 +183,12 @@ FwWait(FwWaitClass wclass, const struct fastwake_watch *watches,
 {
 	FwWaitStats *stats = &FwShmem->waits[wclass][FW_PATH_MEMORY];
 	struct fastwake_wait_result result;
+	uint64		budget = FwBudget();
 	int			rc;
 
-	rc = fastwake_wait(my_waiter, watches, n, FwBudget(), deadline_ns, &result);
+	if (wclass == FW_WAIT_SYNC_COMMIT)
+		budget *= FwGatherShares();
+	rc = fastwake_wait(my_waiter, watches, n, budget, deadline_ns, &result);
 	pg_atomic_fetch_add_u64(&stats->waits, 1);
 	if (result.slept)
 		pg_atomic_fetch_add_u64(&stats->switches, 1);

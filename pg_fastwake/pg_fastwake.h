@@ -179,6 +179,7 @@ typedef struct FwShared
 	pg_atomic_uint64 prompt_until;	/* fastwake_now(): commits wait, or may
 									 * soon, for remote writes or applies, */
 	pg_atomic_uint64 mixed_until;	/* and others not for applies */
+	pg_atomic_uint32 released_together; /* commits, by a reply, lately */
 	pg_atomic_uint32 startup_pid;	/* of a startup process that waits in
 									 * memory, else 0 */
 	pg_atomic_uint32 startup_rings; /* SIGURGs meant for it, as a count */
@@ -490,6 +491,9 @@ extern void FwWakeReleased(void);
 /* How many commits a walsender gathers (fw_gather.c). */
 extern void FwGatherReleased(int n);
 extern uint64 FwGatherUntil(uint64 now);
+
+/* The budget of a commit, as a multiple of FwBudget(). */
+extern uint64 FwGatherShares(void);
 
 /* A backend's client after a commit (fw_turn.c). */
 extern void FwTurnCommitted(void);
