@@ -37,6 +37,7 @@ struct queue {
 	struct loop loop;
 	pthread_mutex_t lock; /* consumers of the queue exclude one another */
 	bool solicited;	      /* it is armed for solicited completions only */
+	bool going;	      /* under the lock: it is being destroyed */
 	unsigned int sent;
 	unsigned int consumed;
 };
@@ -110,8 +111,9 @@ static void serve(struct queue *q, unsigned int *seed)
 	pthread_mutex_lock(&q->lock);
 	if (below(seed, 4) == 0)
 		consume(q);
-	loop_check(ibv_req_notify_cq(q->cq, q->solicited) == 0,
-		   "ibv_req_notify_cq");
+	if (!q->going)
+		loop_check(ibv_req_notify_cq(q->cq, q->solicited) == 0,
+			   "ibv_req_notify_cq");
 	consume(q);
 	pthread_mutex_unlock(&q->lock);
 }
@@ -298,15 +300,20 @@ static void make(struct queue *q)
 		   "ibv_req_notify_cq");
 }
 
-/* All that was sent has been consumed. */
+/*
+ * All that was sent has been consumed.  Whoever has not acknowledged an event yet keeps
+ * the queue's memory, but the kernel's queue goes at once, and can be asked no more.
+ */
 static void remake(struct queue *q)
 {
 	pthread_mutex_lock(&q->lock);
+	q->going = true;
 	loop_check(ibv_destroy_qp(q->loop.qp) == 0, "ibv_destroy_qp");
 	pthread_mutex_unlock(&q->lock);
 	loop_check(ibv_dereg_mr(q->loop.mr) == 0, "ibv_dereg_mr");
 	loop_check(ibv_destroy_cq(q->loop.sent) == 0, "ibv_destroy_cq");
 	loop_check(ibv_destroy_cq(q->cq) == 0, "ibv_destroy_cq");
+	q->going = false; /* nobody serves it before it is asked for an event */
 	make(q);
 }
 
