@@ -193,7 +193,7 @@ static bool left_over(const struct fv_set *set, long rc)
 
 int fv_sleep(struct fv_channel *channel)
 {
-	struct fv_set set = { .restart = true };
+	struct fv_set set;
 	unsigned int i;
 	long rc;
 
@@ -201,6 +201,7 @@ int fv_sleep(struct fv_channel *channel)
 		return -EAGAIN;
 	if (ask_apart(channel))
 		return 0;
+	fv_set_begin(&set);
 	if (!fv_set_words(&set, channel) || !set.in_module ||
 	    !add_interrupts(&set, channel))
 		return -EAGAIN;

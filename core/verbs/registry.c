@@ -119,7 +119,9 @@ static void begin(struct fv_channel *channel, struct ibv_comp_channel *verbs)
 	channel->raiser = (struct fv_raiser){ .qp = NULL };
 	channel->waiting = channel->parked = 0;
 	channel->fetched = channel->waits = channel->trusted = false;
-	channel->found = 0;
+	channel->found = channel->turns = 0;
+	channel->away = false;
+	channel->asked_ns = 0;
 	channel->nonblock = channel->always_stock = channel->sparse = false;
 	channel->streak = 0;
 	channel->unattached = channel->refused = channel->apart = 0;
