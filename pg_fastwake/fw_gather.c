@@ -19,8 +19,6 @@
  */
 #include "pg_fastwake.h"
 
-#include <unistd.h>
-
 /* What a processor takes for a commit, and what its client does, at least. */
 #define FW_COMMIT_NS UINT64CONST(150000)
 
@@ -48,13 +46,9 @@ FwGatherReleased(int n)
 uint64
 FwGatherShares(void)
 {
-	static int	cpus = 0;
-
 	if (!fastwake_domain_has_module(FwDomain))
 		return 1;
-	if (cpus == 0)
-		cpus = Max((int) sysconf(_SC_NPROCESSORS_ONLN), 1);
-	return Min(Max(pg_atomic_read_u32(&FwShmem->released_together) / cpus, 1),
+	return Min(Max(pg_atomic_read_u32(&FwShmem->released_together) / FwCpus(), 1),
 			   FW_SHARES_MAX);
 }
 

@@ -93,6 +93,17 @@ FwBudget(void)
 	return fw_mode == FW_MODE_INTERRUPT ? 0 : (uint64) fw_poll_us * 1000;
 }
 
+/* CPUs that are online, as this process has first seen it. */
+int
+FwCpus(void)
+{
+	static int	cpus = 0;
+
+	if (cpus == 0)
+		cpus = Max((int) sysconf(_SC_NPROCESSORS_ONLN), 1);
+	return cpus;
+}
+
 /*
  * For channels that only descriptors can wait for.  The bound adapts as a KVM
  * halt poll does: doubled when polling caught the event, halved when not.
@@ -105,13 +116,10 @@ bool
 FwSpin(FwWaitClass wclass, struct fastwake_channel *channel, int events)
 {
 	static uint64 bound[FW_WAIT_CLASSES];
-	static int	cpus = 0;
 	uint64		cap = FwBudget();
 	uint64		end;
 
-	if (cpus == 0)
-		cpus = (int) sysconf(_SC_NPROCESSORS_ONLN);
-	if (cpus < 2 || cap == 0)
+	if (FwCpus() < 2 || cap == 0)
 		return false;
 	if (bound[wclass] == 0 || bound[wclass] > cap)
 		bound[wclass] = cap;

@@ -335,6 +335,7 @@ extern bool FwWaitsEnabled(void);
 extern bool FwSpin(FwWaitClass wclass, struct fastwake_channel *channel,
 				   int events);
 extern uint64 FwBudget(void);
+extern int	FwCpus(void);
 extern void FwPinChannel(struct fastwake_channel *channel);
 extern void FwCountPark(FwWaitClass wclass);
 
