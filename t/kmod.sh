@@ -26,21 +26,20 @@ kmod_dkms()
     return 1
 }
 
-# NAME: sets "kernel_dir" to a kernel that is not this machine's; TESTS are skipped if
-# it is not to be had.
+# WHAT TESTS KERNEL...: sets "kernel_dir" to what lab/kernel KERNEL... has, which is not
+# this machine's; so many TESTS are skipped if it is not to be had.
 other_kernel()
 {
-    # shellcheck disable=SC2086 # several words
-    kernel_dir=$("$repo/lab/kernel" $1) && return
-    say "skipped for want of the kernel: $2"
-    skipped=$((skipped + $3))
+    kernel_dir=$("$repo/lab/kernel" "${@:3}") && return
+    say "skipped for want of the kernel: $1"
+    skipped=$((skipped + $2))
     return 1
 }
 
 kmod_on_6_12()
 {
     local kernel_dir src=$work/src-6.12
-    other_kernel 6.12 'the module on Linux 6.12' 2 || return
+    other_kernel 'the module on Linux 6.12' 2 6.12 || return
     cp -a "$work/src" "$src"
     make -C "$src/kmod" -s clean
     check 'the module builds without a warning on 6.12 (W=1, sparse)' \
@@ -55,7 +54,7 @@ kmod_on_6_12()
 part_kmod_debug()
 {
     local kernel_dir src=$work/src-debug
-    other_kernel 'debug 6.12' 'the module on a debug kernel' 2 || return
+    other_kernel 'the module on a debug kernel' 2 debug 6.12 || return
     cp -a "$work/src" "$src"
     make -C "$src/kmod" -s clean
     check 'the module builds without a warning on a debug kernel (W=1)' \
@@ -69,7 +68,7 @@ part_kmod_debug()
 kmod_on_arm64()
 {
     local kernel_dir src=$work/src-arm64
-    other_kernel arm64 'the module for arm64' 1 || return
+    other_kernel 'the module for arm64' 1 arm64 || return
     cp -a "$work/src" "$src"
     make -C "$src/kmod" -s clean
     check 'the module builds without a warning for arm64 (W=1)' \

@@ -307,16 +307,25 @@ static void test_missed(void)
 	loop_drain(&loop);
 }
 
-static void test_core(void)
+/* A WAIT that tells on which core its event came. */
+static struct fastwake_ioc_wait
+wait_for_core(const struct fastwake_ioc_watch *w, uint64_t budget_ns)
 {
-	struct fastwake_ioc_watch w = fwk_watch_cq(cq, 0);
 	struct fastwake_ioc_wait arg = { .size = sizeof(arg),
 					 .flags = FASTWAKE_WAIT_SLEEP |
 						  FASTWAKE_WAIT_CORE,
 					 .nr_watches = 1,
-					 .watches = (uintptr_t)&w,
-					 .budget_ns = FWK_MS,
+					 .watches = (uintptr_t)w,
+					 .budget_ns = budget_ns,
 					 .wake = FASTWAKE_WAITER_NONE };
+
+	return arg;
+}
+
+static void test_core(void)
+{
+	struct fastwake_ioc_watch w = fwk_watch_cq(cq, 0);
+	struct fastwake_ioc_wait arg = wait_for_core(&w, FWK_MS);
 	pthread_t thread;
 	int rc;
 
@@ -337,36 +346,28 @@ static void test_core(void)
 	       "which is for the module to say");
 }
 
-static void run_on(int core)
+static cpu_set_t only(int core)
 {
 	cpu_set_t set;
 
 	CPU_ZERO(&set);
 	CPU_SET((size_t)core, &set);
-	sched_setaffinity(0, sizeof(set), &set);
+	return set;
 }
 
 /* Sends to a WAIT on core HERE, from core FROM; returns where the event came. */
 static int event_at(int here, int from)
 {
 	struct fastwake_ioc_watch w = fwk_watch_cq(cq, ARM);
-	struct fastwake_ioc_wait arg = { .size = sizeof(arg),
-					 .flags = FASTWAKE_WAIT_SLEEP |
-						  FASTWAKE_WAIT_CORE,
-					 .nr_watches = 1,
-					 .watches = (uintptr_t)&w,
-					 .budget_ns = LIMIT,
-					 .wake = FASTWAKE_WAITER_NONE };
+	struct fastwake_ioc_wait arg = wait_for_core(&w, LIMIT);
+	cpu_set_t waiter = only(here), sender = only(from);
 	pthread_attr_t attr;
 	pthread_t thread;
-	cpu_set_t set;
 	int rc;
 
-	run_on(here);
-	CPU_ZERO(&set);
-	CPU_SET((size_t)from, &set);
+	sched_setaffinity(0, sizeof(waiter), &waiter);
 	pthread_attr_init(&attr);
-	pthread_attr_setaffinity_np(&attr, sizeof(set), &set);
+	pthread_attr_setaffinity_np(&attr, sizeof(sender), &sender);
 	pthread_create(&thread, &attr, send_when_asleep, NULL);
 	rc = fwk_ioctl(fd, FASTWAKE_IOC_WAIT, &arg);
 	pthread_join(thread, NULL);
