@@ -700,13 +700,18 @@ my @kinds = (
 	[ scheduler => "the kernel's scheduler, switches" ],
 	[ kernel    => 'the rest of the kernel' ]);
 
+sub sum_of
+{
+	my $sum = 0;
+	$sum += $_ for @_;
+	return $sum;
+}
+
 # 1000 instructions per commit of what fits, 0 if nothing does.
 sub work
 {
 	my (%want) = @_;
-	my $sum = 0;
-	$sum += $_->{instructions} for rows('work', %want);
-	return $sum / 1000;
+	return sum_of(map { $_->{instructions} } rows('work', %want)) / 1000;
 }
 
 sub work_clients { return numbers(map { $_->{clients} } rows('work')) }
@@ -756,10 +761,8 @@ sub one_message
 {
 	my $whole = row('waits', case => 'pingpong', path => 'poll', bytes => 8,
 		interval_us => 0) or return undef;
-	my $waste = 0;
-	$waste += $_->{ns} / 1000
-	  for map { row('stages', path => 'poll', stage => $_) } qw(scheduler look);
-	return $whole->{p50_us} - $waste;
+	return $whole->{p50_us} - sum_of(map { $_->{ns} / 1000 }
+		map { row('stages', path => 'poll', stage => $_) } qw(scheduler look));
 }
 
 # [what, 1000 instructions] of what no replication here can do without.
@@ -778,13 +781,6 @@ sub bound_parts
 	push @parts, [ 'two messages over rxe, once for all clients',
 		2 * one_message() / $clients ] if $config =~ /rdma/;
 	return @parts;
-}
-
-sub sum_of
-{
-	my $sum = 0;
-	$sum += $_ for @_;
-	return $sum;
 }
 
 # Of the throughput between stock TCP and local commits, with so many instructions.

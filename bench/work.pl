@@ -14,9 +14,8 @@ die "usage: work.pl RAW COUNTS\n" if !defined $counts;
 # Where the kernel begins.
 my $kernel_from = 0xffff800000000000;
 
-# Of functions that no module has; the first that fits.
-my @kinds = (
-	[ 'scheduler', qr/^(?:__schedule|schedule|preempt_schedule|__cond_resched|do_sched_yield
+# Of functions that no module has.
+my $scheduler = qr/^(?:__schedule|schedule|preempt_schedule|__cond_resched|do_sched_yield
 		|yield_task|try_to_wake_up|wake_up_process|ttwu|select_task_rq|activate_task
 		|enqueue|dequeue|pick_next|pick_|put_prev|set_next|__?update_load_avg
 		|update_(?:curr|min_vruntime|rq_clock|cfs)|__enqueue|__dequeue|place_entity
@@ -24,8 +23,7 @@ my @kinds = (
 		|__calc_delta|calc_|cpuacct|cgroup_rstat|finish_task_switch|__switch_to|switch_
 		|prepare_task|native_load_tls|save_fpregs|restore_fpregs|native_sched_clock
 		|sched_clock|available_idle|propagate_|attach_|detach_|update_tg|clear_buddies
-		|rb_|__rb_|wakeup_|raw_spin_rq|__rseq|rseq)/x ],
-	[ 'kernel', qr/./ ]);
+		|rb_|__rb_|wakeup_|raw_spin_rq|__rseq|rseq)/x;
 
 sub lines_of
 {
@@ -58,8 +56,7 @@ sub kind_of
 	return $module =~ /^fastwake/ ? 'module'
 	  : $module =~ /rxe|^ib_|^rdma|^iw_/ ? 'rdma' : 'kernel'
 	  if defined $module;
-	for my $kind (@kinds) { return $kind->[0] if $name =~ $kind->[1]; }
-	return 'kernel';
+	return $name =~ $scheduler ? 'scheduler' : 'kernel';
 }
 
 sub find_symbol

@@ -72,15 +72,6 @@ _Noreturn static void ping(unsigned int *made)
 	}
 }
 
-static void sleep_until(uint64_t when)
-{
-	struct timespec t = { .tv_sec = (time_t)(when / 1000000000u),
-			      .tv_nsec = (long)(when % 1000000000u) };
-
-	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) != 0)
-		;
-}
-
 static bool a_child_has_ended(void)
 {
 	return waitpid(-1, NULL, WNOHANG) > 0;
@@ -161,20 +152,11 @@ static void measure(const char *label)
 
 static const char *parse(int argc, char **argv)
 {
-	const char *label = NULL;
+	const char *label = NULL, *way;
 	int option;
 
-	while ((option = getopt(argc, argv, "d:g:s:p:t:l:")) != -1) {
+	while ((option = getopt(argc, argv, SIDE_OPTIONS "p:t:l:")) != -1) {
 		switch (option) {
-		case 'd':
-			device_name = optarg;
-			break;
-		case 'g':
-			gid_index = atoi(optarg);
-			break;
-		case 's':
-			size = (uint32_t)strtoul(optarg, NULL, 10);
-			break;
 		case 'p':
 			pairs = (unsigned int)strtoul(optarg, NULL, 10);
 			break;
@@ -185,13 +167,13 @@ static const char *parse(int argc, char **argv)
 			label = optarg;
 			break;
 		default:
-			exit(2);
+			side_option(option, optarg);
 		}
 	}
-	if (optind + 1 != argc || size == 0 || pairs == 0 || pairs > PAIRS_MAX)
+	way = side_way(argc, argv);
+	if (pairs == 0 || pairs > PAIRS_MAX)
 		exit(2);
-	by_event = strcmp(argv[optind], "event") == 0;
-	return label != NULL ? label : argv[optind];
+	return label != NULL ? label : way;
 }
 
 int main(int argc, char **argv)

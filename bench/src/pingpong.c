@@ -49,20 +49,11 @@ static uint64_t idle_time(void)
 	return idle * 10000000u;
 }
 
-static void wait_until(uint64_t when)
-{
-	struct timespec t = { .tv_sec = (time_t)(when / 1000000000u),
-			      .tv_nsec = (long)(when % 1000000000u) };
-
-	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) != 0)
-		;
-}
-
 /* Polling, a program keeps polling until its next message is due. */
 static void wait_or_poll_until(struct side *s, uint64_t when)
 {
 	if (by_event) {
-		wait_until(when);
+		sleep_until(when);
 		return;
 	}
 	while (now() < when) {
@@ -110,20 +101,11 @@ static void report(int in, int out, uint64_t interval, uint32_t n,
 static const char *parse(int argc, char **argv, uint32_t *n, uint64_t *interval,
 			 char *role)
 {
-	const char *label = NULL;
+	const char *label = NULL, *way;
 	int option;
 
-	while ((option = getopt(argc, argv, "d:g:s:n:i:l:r:")) != -1) {
+	while ((option = getopt(argc, argv, SIDE_OPTIONS "n:i:l:r:")) != -1) {
 		switch (option) {
-		case 'd':
-			device_name = optarg;
-			break;
-		case 'g':
-			gid_index = atoi(optarg);
-			break;
-		case 's':
-			size = (uint32_t)strtoul(optarg, NULL, 10);
-			break;
 		case 'n':
 			*n = (uint32_t)strtoul(optarg, NULL, 10);
 			break;
@@ -137,13 +119,11 @@ static const char *parse(int argc, char **argv, uint32_t *n, uint64_t *interval,
 			*role = *optarg;
 			break;
 		default:
-			exit(2);
+			side_option(option, optarg);
 		}
 	}
-	if (optind + 1 != argc || size == 0)
-		exit(2);
-	by_event = strcmp(argv[optind], "event") == 0;
-	return label != NULL ? label : argv[optind];
+	way = side_way(argc, argv);
+	return label != NULL ? label : way;
 }
 
 int main(int argc, char **argv)

@@ -45,6 +45,40 @@ uint64_t now(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+void sleep_until(uint64_t when)
+{
+	struct timespec t = { .tv_sec = (time_t)(when / 1000000000u),
+			      .tv_nsec = (long)(when % 1000000000u) };
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) != 0)
+		;
+}
+
+void side_option(int option, const char *value)
+{
+	switch (option) {
+	case 'd':
+		device_name = value;
+		break;
+	case 'g':
+		gid_index = atoi(value);
+		break;
+	case 's':
+		size = (uint32_t)strtoul(value, NULL, 10);
+		break;
+	default:
+		exit(2);
+	}
+}
+
+const char *side_way(int argc, char **argv)
+{
+	if (optind + 1 != argc || size == 0)
+		exit(2);
+	by_event = strcmp(argv[optind], "event") == 0;
+	return argv[optind];
+}
+
 /* ------------------------------------------------------------------ */
 /* Setting up                                                         */
 /* ------------------------------------------------------------------ */

@@ -25,8 +25,15 @@ extern int gid_index;
 extern uint32_t size; /* of a message */
 extern bool by_event; /* sleep in ibv_get_cq_event(3), else look and give way */
 
+/* getopt(3)'s of these: "d:g:s:".  Ends the program if it is none of them. */
+#define SIDE_OPTIONS "d:g:s:"
+void side_option(int option, const char *value);
+/* "poll" or "event", the one argument behind the options: or it ends the program. */
+const char *side_way(int argc, char **argv);
+
 _Noreturn void die(const char *what);
 uint64_t now(void);
+void sleep_until(uint64_t when);
 
 /* Ready to be connected; if by event, armed. */
 void open_side(struct side *s);

@@ -10,8 +10,7 @@
  * often it is reached.  "counts" gets, for each window, "window NUMBER"; "=NAME
  * TIMES"; and "ADDRESS INSTRUCTIONS" for each piece of code that was executed.
  *
- * One processor only.  QEMU's plugin interface (version 1) is declared here, as
- * Debian has no package with its header.
+ * One processor only.
  */
 #include <inttypes.h>
 #include <stdint.h>
@@ -19,37 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- what is used of QEMU's plugin interface ---- */
-
-typedef uint64_t plugin_id;
-struct qemu_plugin_tb;
-struct qemu_plugin_insn;
-enum {
-	CALL_WITHOUT_REGISTERS = 0
-};
-
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
-uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *tb);
-struct qemu_plugin_insn *
-qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t i);
-uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
-void qemu_plugin_register_vcpu_tb_trans_cb(
-	plugin_id id, void (*cb)(plugin_id id, struct qemu_plugin_tb *tb));
-void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb,
-					  void (*cb)(unsigned int cpu,
-						     void *data),
-					  int flags, void *data);
-void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn,
-					    void (*cb)(unsigned int cpu,
-						       void *data),
-					    int flags, void *data);
-void qemu_plugin_register_atexit_cb(plugin_id id,
-				    void (*cb)(plugin_id id, void *data),
-				    void *data);
-int qemu_plugin_install(plugin_id id, const void *info, int argc, char **argv);
-
-extern int qemu_plugin_version;
-__attribute__((visibility("default"))) int qemu_plugin_version = 1;
+#include "plugin.h"
 
 /* ---- points ---- */
 
