@@ -3,10 +3,19 @@
 # counted. The repository is $repo; logs go to $work.
 
 passed=0 failed=0 skipped=0
+failures=() # what is said of them at the end, where a reader of a long log looks
 
 say()
 {
     printf '\n==== %s\n' "$*"
+}
+
+# Count one failure, of what prints no TAP of its own.
+fail()
+{
+    echo "not ok - $1"
+    failures+=("not ok - $1")
+    failed=$((failed + 1))
 }
 
 missing_packages()
@@ -48,15 +57,18 @@ copy_source()
         (cd "$repo" && xargs -0 cp --parents -a -t "$1") 2>/dev/null
 }
 
-# Count the TAP that a command printed to FILE; STATUS is the command's.
+# Count the TAP that the command called NAME printed to FILE; STATUS is the command's.
 # A program that died without a failed test counts as one.
 count_tap()
 {
-    local file=$1 status=$2 ok bad skip
+    local name=$1 file=$2 status=$3 ok bad skip
     # a digit right behind: prove's own "ok   812 ms" is no test
     skip=$(grep -cE '^(ok [0-9].*# SKIP|1\.\.0 # SKIP)' "$file")
     ok=$(($(grep -cE '^ok [0-9]' "$file") - $(grep -cE '^ok [0-9].*# SKIP' "$file")))
     bad=$(grep -cE '^not ok [0-9]' "$file")
+    if ((status != 0 || bad > 0)); then
+        failures+=("$name: status $status" "$(grep -A 4 -E '^not ok [0-9]' "$file" | head -n 50)")
+    fi
     ((bad == 0 && status != 0)) && bad=1
     passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
 }
@@ -70,17 +82,18 @@ tap()
     say "$name"
     "$@" 2>&1 | tee "$log"
     status=${PIPESTATUS[0]}
-    ((status == 0)) || echo "$name: status $status"
-    count_tap "$log" "$status"
+    count_tap "$name" "$log" "$status"
 }
 
-# Add the counts of a run whose last lines LOG holds. One without died.
+# Add the counts of a run of NAME, whose last lines LOG holds. One without died.
 count_run()
 {
-    local counts
-    read -ra counts < <(tail -n 1 "$1" | grep -E '^[0-9]+ passed, ' ||
+    local name=$1 log=$2 counts
+    read -ra counts < <(tail -n 1 "$log" | grep -E '^[0-9]+ passed, ' ||
         echo 0 passed, 1 failed, 0 skipped)
     passed=$((passed + counts[0])) failed=$((failed + counts[2])) skipped=$((skipped + counts[4]))
+    ((counts[2] == 0)) || failures+=("$name:" "$(awk '/^==== failed/ { text = ""; on = 1; next }
+        /^==== / { on = 0 } on { text = text $0 "\n" } END { printf "%s", text }' "$log")")
 }
 
 # Run a command that is one test.
@@ -93,14 +106,17 @@ check()
         echo "ok - $name"
         passed=$((passed + 1))
     else
-        echo "not ok - $name"
-        failed=$((failed + 1))
+        fail "$name"
     fi
 }
 
-# The last line, and whether all is well.
+# What failed, the last line, and whether all is well.
 summary()
 {
+    if ((failed > 0)); then
+        say 'failed'
+        printf '%s\n' "${failures[@]}"
+    fi
     say 'all tests'
     echo "$passed passed, $failed failed, $skipped skipped"
     ((failed == 0 && passed > 0))

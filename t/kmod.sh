@@ -91,7 +91,7 @@ part_kmod()
         kmod_build "$work/src" SPARSE=1
     check 'the module is built by dkms' kmod_dkms
     kmod_on_arm64
-    make -C "$work/src/kmod" -s tests WERROR=1 || { failed=$((failed + 1)); return; }
+    make -C "$work/src/kmod" -s tests WERROR=1 || { fail "the module's tests are built"; return; }
     tap 'the module in the lab' "$repo/lab/run" --cpus 2 --timeout 900 -- \
         env FASTWAKE_STRESS_SECONDS="${FASTWAKE_STRESS_SECONDS-}" \
         FASTWAKE_FUZZ_SECONDS="${FASTWAKE_FUZZ_SECONDS-}" "$work/src/kmod/test/in_lab"
