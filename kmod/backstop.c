@@ -27,8 +27,13 @@
  */
 #define FW_BACKSTOP_EXPIRED 8
 
-/* One part in so many of the core's time is ours: 2 %. */
-#define FW_BACKSTOP_SHARE 50
+/*
+ * One part in so many of the core's time is ours: 2 %.  A look that seems to have taken
+ * far longer than any does was interrupted, by a hypervisor say: such a period
+ * is bounded.
+ */
+#define FW_BACKSTOP_SHARE	50
+#define FW_BACKSTOP_PERIODS_MAX 16
 
 static void fw_backstop_set(struct fw_core *core, u64 now_ns)
 {
@@ -135,7 +140,8 @@ static void fw_backstop_adapt(struct fw_core *core, u64 took_ns)
 {
 	u64 wanted_ns = 1000ull * READ_ONCE(fw_backstop_us);
 
-	core->backstop_ns = max(wanted_ns, took_ns * FW_BACKSTOP_SHARE);
+	core->backstop_ns = clamp(took_ns * FW_BACKSTOP_SHARE, wanted_ns,
+				  wanted_ns * FW_BACKSTOP_PERIODS_MAX);
 }
 
 /* If the code that was interrupted has the lock, look next time. */
