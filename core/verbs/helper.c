@@ -10,9 +10,9 @@
  * trusted, until its program waits where we see it again.
  *
  * A tick is 100 us at first, so that no request is older than 200 us.  It grows for as
- * long as nothing is too old, to about a tenth of the time that has been so, since
- * each costs whoever runs on the processor two switches: of 128 processes on one, with
- * ticks of 6.4 ms, that was a tenth of all they did.  Once no request was kept back
+ * long as nothing is too old, to a tenth of the time that has been so, since each costs
+ * whoever runs on the processor two switches: of 128 processes on one, with ticks of
+ * 6.4 ms, that was a tenth of all they did.  Once no request was kept back
  * during so many ticks the thread sleeps until one is:
  *
  *	helper					requester
@@ -25,14 +25,15 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 #include "verbs.h"
 
 #define TICK_MIN_NS	  100000
-#define TICK_SOON_NS	  1600000 /* until then each is twice the one before, */
-#define TICK_MAX_NS	  102400000 /* and then each so manieth */
-#define TICKS_OF_ONE	  16
+#define TICK_SOON_NS	  1600000 /* until then each is twice the one before */
+#define TICK_MAX_NS	  102400000
+#define TICKS_OF_ALL	  10 /* of the good time each is such a part */
 #define TICKS_FOR_NOTHING 16
 
 enum {
@@ -101,39 +102,66 @@ static void sleep_until_needed(void)
 	fw_store(&state, (uint32_t)TICKING);
 }
 
-static long next_tick(long tick_ns, const struct found *found)
+/* GOOD_NS: since when nothing was too old. */
+static long next_tick(long tick_ns, uint64_t good_ns)
 {
-	static unsigned int quiet; /* ticks since something was too old */
+	long part = (long)(good_ns / TICKS_OF_ALL);
 
-	if (found->late != 0) {
-		quiet = 0;
-		return TICK_MIN_NS;
-	}
-	if (tick_ns < TICK_SOON_NS ||
-	    (tick_ns < TICK_MAX_NS && ++quiet % TICKS_OF_ONE == 0))
+	if (tick_ns < TICK_SOON_NS)
 		return tick_ns * 2;
-	return tick_ns;
+	if (part <= tick_ns)
+		return tick_ns;
+	return part < TICK_MAX_NS ? part : TICK_MAX_NS;
+}
+
+/*
+ * Ticks may be late by an eighth, so that those of many processes come together: then
+ * one interrupt is for all, and one switch leads from each to the next.
+ */
+static void set_tick(struct timespec *tick, long tick_ns)
+{
+	if (tick->tv_nsec == tick_ns)
+		return;
+	tick->tv_nsec = tick_ns;
+	(void)prctl(PR_SET_TIMERSLACK, tick_ns / 8);
+}
+
+/* True if it has been so for nothing so often that the thread may sleep. */
+static bool ticks_for_nothing(void)
+{
+	static uint64_t deferred;
+	static unsigned int idle;
+	uint64_t now = __atomic_load_n(&fv_stats.deferred, __ATOMIC_RELAXED);
+
+	idle = now != deferred ? 0 : idle + 1;
+	deferred = now;
+	if (idle < TICKS_FOR_NOTHING)
+		return false;
+	idle = 0;
+	return true;
 }
 
 static void *help(void *unused)
 {
-	struct timespec tick = { .tv_nsec = TICK_MIN_NS };
-	uint64_t deferred = 0, now;
-	unsigned int idle = 0;
-	struct found found;
+	uint64_t good_since_ns = fastwake_now(), now_ns;
+	struct timespec tick = { .tv_nsec = 0 };
 
 	(void)unused;
+	set_tick(&tick, TICK_MIN_NS);
 	for (;;) {
 		(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &tick, NULL);
-		found = look_at_all();
-		tick.tv_nsec = next_tick(tick.tv_nsec, &found);
-		now = __atomic_load_n(&fv_stats.deferred, __ATOMIC_RELAXED);
-		idle = now != deferred ? 0 : idle + 1;
-		deferred = now;
-		if (idle < TICKS_FOR_NOTHING)
-			continue;
-		sleep_until_needed();
-		idle = 0;
+		now_ns = fastwake_now();
+		if (look_at_all().late != 0) {
+			good_since_ns = now_ns;
+			set_tick(&tick, TICK_MIN_NS);
+		} else {
+			set_tick(&tick, next_tick(tick.tv_nsec,
+						  now_ns - good_since_ns));
+		}
+		if (ticks_for_nothing()) {
+			sleep_until_needed();
+			good_since_ns += fastwake_now() - now_ns;
+		}
 	}
 	return NULL;
 }
