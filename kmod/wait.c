@@ -128,31 +128,40 @@ static __always_inline u64 fw_what(const struct fastwake_ioc_watch *arg)
 	return *(const u64 *)arg;
 }
 
+/* Of GE the span depends on the operand too; links are the WAIT's own. */
+static bool fw_watch_lasts(const struct fastwake_ioc_watch *arg)
+{
+	return arg->condition != FASTWAKE_COND_GE64 &&
+	       arg->condition != FASTWAKE_COND_LATER_NE &&
+	       arg->condition != FASTWAKE_COND_CQ;
+}
+
+static void fw_recipe_note(struct fw_waiter *w, u32 i)
+{
+	const struct fastwake_ioc_watch *arg = &w->asked[i];
+
+	w->recipe[i].what = fw_what(arg);
+	w->recipe[i].offset = arg->offset;
+	w->recipe[i].mask = arg->mask;
+	if (w->nr_recipes == i && fw_watch_lasts(arg))
+		w->nr_recipes = i + 1;
+}
+
 /* Those after the first w->nr, which are resolved.  Under RCU. */
 static noinline int fw_watches_resolve(struct fw_domain *d, struct fw_waiter *w,
 				       u32 nr, u64 unpins)
 {
-	bool again = true;
 	u32 i;
 	int ret;
 
-	w->nr_recipes = 0;
+	w->nr_recipes = w->nr;
+	w->unpins = unpins;
 	for (i = w->nr; i < nr; i++) {
 		ret = fw_watch_resolve(d, w, i);
 		if (ret)
 			return ret;
+		fw_recipe_note(w, i);
 	}
-	for (i = 0; i < nr; i++) {
-		w->recipe[i].what = fw_what(&w->asked[i]);
-		w->recipe[i].offset = w->asked[i].offset;
-		w->recipe[i].mask = w->asked[i].mask;
-		/* Of GE the span depends on the operand too. */
-		if (w->asked[i].condition == FASTWAKE_COND_GE64)
-			again = false;
-	}
-	w->unpins = unpins;
-	if (again && !w->nr_links && !w->later)
-		w->nr_recipes = nr;
 	return 0;
 }
 
@@ -200,12 +209,12 @@ static __always_inline int fw_watches_get(struct fw_domain *d,
 					  struct fw_waiter *w, u32 nr)
 {
 	u64 unpins = smp_load_acquire(&d->unpins);
-	u32 i;
+	u32 i, known = min(nr, w->nr_recipes);
 	int ret;
 
 	w->nr = w->nr_links = w->later = 0;
-	if (likely(nr <= w->nr_recipes && w->unpins == unpins))
-		for (i = 0; i < nr && fw_watch_again(w, i); i++)
+	if (likely(w->unpins == unpins))
+		for (i = 0; i < known && fw_watch_again(w, i); i++)
 			;
 	if (unlikely(w->nr < nr)) {
 		ret = fw_watches_resolve(d, w, nr, unpins);
@@ -213,8 +222,10 @@ static __always_inline int fw_watches_get(struct fw_domain *d,
 			return ret;
 	}
 	w->nr_entries = w->nr;
-	if (unlikely(!w->nr))
+	if (unlikely(!w->nr)) {
 		w->watch[w->nr_entries++] = fw_never;
+		w->nr_recipes = 0;
+	}
 	return 0;
 }
 
@@ -407,6 +418,13 @@ static u64 fw_expiry(const struct fw_wait *wait, u64 now_ns)
 	if (check_add_overflow(now_ns, budget_ns, &end_ns))
 		end_ns = U64_MAX;
 	return wait->deadline_ns ? min(end_ns, wait->deadline_ns) : end_ns;
+}
+
+/* Then the clock need not be looked at. */
+static bool fw_endless(const struct fw_wait *wait)
+{
+	return wait->asleep && wait->budget_ns == FASTWAKE_BUDGET_NONE &&
+	       !wait->deadline_ns;
 }
 
 static void fw_set_expiry(struct fw_wait *wait, u64 now_ns)
@@ -796,8 +814,10 @@ static __always_inline int fw_before_waiting(struct fw_wait *wait)
 		if (ret != FW_PENDING)
 			return ret;
 	}
-	if (!wait->budget_ns || ((wait->deadline_ns || wait->asleep) &&
-				 fw_over(wait, ktime_get_ns())))
+	if (unlikely(fw_endless(wait)))
+		w->expires_ns = U64_MAX;
+	else if (!wait->budget_ns || ((wait->deadline_ns || wait->asleep) &&
+				      fw_over(wait, ktime_get_ns())))
 		return FW_EXPIRED;
 	return FW_PENDING;
 }

@@ -421,6 +421,34 @@ static void test_conditions(void)
 		  "a word of 2 bytes: EINVAL");
 }
 
+/* What a WAIT finds out about its watches is kept for the next. */
+static void test_watches_again(void)
+{
+	struct fastwake_ioc_watch w[] = { ne(8, 0), ne(9, 0), ne(10, 0) };
+
+	store(8, 0);
+	store(9, 0);
+	store(10, 0);
+	tap_is(fwk_wait(fd, 0, w, 3, 0, 0), -ETIME, "three words");
+	tap_is(fwk_wait(fd, 0, w, 1, 0, 0), -ETIME, "the first of them");
+	store(10, 1);
+	tap_is(fwk_wait(fd, 0, w, 3, 0, 0), 2, "all again");
+	w[1].condition = FASTWAKE_COND_GE64;
+	w[1].operand = 5;
+	store(9, 7);
+	tap_is(fwk_wait(fd, 0, w, 3, 0, 0), 1, "the second by GE64");
+	w[1].operand = 8;
+	tap_is(fwk_wait(fd, 0, w, 2, 0, 0), -ETIME, "GE64: another operand");
+	w[1].region = 4711;
+	tap_is(fwk_wait(fd, 0, w, 3, 0, 0), -ENOENT, "the second nowhere");
+	w[1] = ne(9, 7);
+	w[2].operand = 1;
+	tap_is(fwk_wait(fd, 0, w, 3, 0, 0), -ETIME, "as at first");
+	tap_is(fwk_wait(fd, 0, w, 0, 0, 0), -ETIME, "no word");
+	store(8, 1);
+	tap_is(fwk_wait(fd, 0, w, 1, 0, 0), 0, "the first, after none");
+}
+
 static int wait_at(uint32_t reg, uint64_t offset, uint16_t size)
 {
 	struct fastwake_ioc_watch w = { .region = reg,
@@ -941,6 +969,7 @@ int main(void)
 	test_pin_full();
 	tap_is(fwk_register(fd, 0), 0, "REGISTER");
 	test_conditions();
+	test_watches_again();
 	test_watch_errors();
 	test_time();
 	test_stored_word();
