@@ -9,7 +9,8 @@
  * its commit is not displaced so: it finds nothing, sleeps and is woken again, for
  * each commit.  So before it sleeps it offers the processor once to whoever wants it,
  * and looks again.  Where that does not help (the client is far away, or thinks) it
- * soon is not done any more, but tried now and then.
+ * soon is not done any more, but tried now and then; and where the first look never
+ * finds anything it is left out in the same way.
  *
  * Portions Copyright (c) 2026, the pg_fastwake authors
  *
@@ -23,12 +24,15 @@
 #include "libpq/libpq-be.h"
 #include "miscadmin.h"
 
-/* So often in a row it was of no use, until it is only tried, and how often that is. */
+/* So often in a row something was of no use, until it is only tried, and how often that is. */
 #define FW_TURNS_IN_VAIN	8
 #define FW_TURNS_BETWEEN	64
 
 static bool answered = false;	/* a commit that waited, not asked since */
-static unsigned int in_vain = 0;
+
+/* How often in a row it was of no use; from FW_TURNS_IN_VAIN on, how often it was due. */
+static unsigned int looks_in_vain = 0;
+static unsigned int turns_in_vain = 0;
 
 void
 FwTurnCommitted(void)
@@ -37,27 +41,43 @@ FwTurnCommitted(void)
 }
 
 static bool
-worth_it(void)
+worth_it(unsigned int *in_vain)
 {
-	if (in_vain < FW_TURNS_IN_VAIN)
+	if (*in_vain < FW_TURNS_IN_VAIN)
 		return true;
-	return ++in_vain % FW_TURNS_BETWEEN == 0;
+	return ++* in_vain % FW_TURNS_BETWEEN == 0;
+}
+
+static void
+learn(unsigned int *in_vain, bool useful)
+{
+	if (useful)
+		*in_vain = 0;
+	else if (*in_vain < FW_TURNS_IN_VAIN)
+		++* in_vain;
 }
 
 /* As recv().  The client's socket never blocks: core sleeps elsewhere. */
 ssize_t
 FwTurnRecv(int fd, void *buf, size_t len, int flags)
 {
-	ssize_t		n = FwRealRecv(fd, buf, len, flags);
+	ssize_t		n;
 
-	if (!answered || MyProcPort == NULL || fd != MyProcPort->sock)
-		return n;
+	if (!answered || MyProcPort == NULL || fd != MyProcPort->sock ||
+		!FwWaitsEnabled())
+		return FwRealRecv(fd, buf, len, flags);
 	answered = false;
-	if (n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK) ||
-		!FwWaitsEnabled() || !worth_it())
-		return n;
+	if (!worth_it(&turns_in_vain))
+		return FwRealRecv(fd, buf, len, flags);
+	if (worth_it(&looks_in_vain))
+	{
+		n = FwRealRecv(fd, buf, len, flags);
+		learn(&looks_in_vain, n >= 0);
+		if (n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
+			return n;
+	}
 	(void) sched_yield();
 	n = FwRealRecv(fd, buf, len, flags);
-	in_vain = n >= 0 ? 0 : in_vain + 1;
+	learn(&turns_in_vain, n >= 0);
 	return n;
 }
