@@ -131,7 +131,7 @@ int
 FwWakeProcess(pid_t pid)
 {
 	int			save_errno = errno;
-	bool		woken = FwRingStartup(pid);
+	bool		woken = FwRingStartup(pid) || FwReceiverAtEase(pid);
 
 	if (!woken)
 		woken = fastwake_wake_pid(FwDomain, pid) > 0 || FwBellRing(pid);

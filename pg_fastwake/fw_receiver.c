@@ -224,12 +224,28 @@ our_send(WalReceiverConn *conn, const char *buffer, int nbytes)
 	send_reply(buffer, nbytes);
 }
 
+static void
+be_at_ease(bool ease)
+{
+	pg_atomic_write_u32(&FwShmem->receiver_at_ease, ease ? MyProcPid : 0);
+	pg_memory_barrier();
+}
+
+/* Asked by whoever has set that process's latch: is it not to be woken? */
+bool
+FwReceiverAtEase(pid_t pid)
+{
+	return AmStartupProcess() &&
+		pg_atomic_read_u32(&FwShmem->receiver_at_ease) == (uint32) pid;
+}
+
 /* ---- begin and end ---- */
 
 static void
 forget_connection(void)
 {
 	FwAllowRest(false);
+	be_at_ease(false);
 	FwLazySetForget();
 	FwDueClose();
 	FwConnRelease();
@@ -577,9 +593,27 @@ report_broken(void)
 			 errdetail("The next connection uses TCP.")));
 }
 
+/* True too if it is broken. */
+static bool
+readable(void)
+{
+	int			rc = fastwake_channel_poll(channel);
+
+	return rc < 0 || (rc & FASTWAKE_READABLE);
+}
+
 /*
  * Wait in memory for the channel or the latch.  As core does, the latch is told
  * first that somebody may be sleeping on it: else SetLatch() signals nobody.
+ *
+ * The startup process, which asks for a report whenever it has replayed, need not wake
+ * us for one that would be held anyway: we hear of it with the next message, or at the
+ * end of the slice.
+ *
+ *	startup process				walreceiver
+ *	latch->is_set = true		at ease = 0, at the end of the wait
+ *	full barrier				full barrier
+ *	at ease? that's all			is_set? (by the caller)
  *
  *	setter						walreceiver
  *	latch->is_set = true		maybe_sleeping = true
@@ -593,7 +627,6 @@ wait_memory(void)
 {
 	struct fastwake_watch watches[5];
 	int			n;
-	int			rc;
 	bool		woken = false;
 
 	if (FwMyWaiter() == NULL)
@@ -607,8 +640,7 @@ wait_memory(void)
 		return woken;
 	}
 	FwWatchLatch(&watches[0]);
-	rc = fastwake_channel_poll(channel);
-	if (rc < 0 || (rc & FASTWAKE_READABLE))
+	if (readable())
 		return true;
 
 	MyLatch->maybe_sleeping = true;
@@ -616,9 +648,11 @@ wait_memory(void)
 	if (!MyLatch->is_set)
 	{
 		pgstat_report_wait_start(WAIT_EVENT_WAL_RECEIVER_MAIN);
+		be_at_ease(!prompt);
 		woken = FwWait(FW_WAIT_WALRECEIVER, watches, n + 1,
 					   fastwake_now() + (uint64) FW_SLICE_MS * 1000000)
 			!= -ETIMEDOUT;
+		be_at_ease(false);
 		pgstat_report_wait_end();
 		if (!woken)
 			FwCountPark(FW_WAIT_WALRECEIVER);
@@ -742,7 +776,7 @@ our_receive(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 			fastwake_now() - last_data < (uint64) FW_IDLE_MS * 1000000)
 		{
 			waited = true;
-			if (wait_memory() && !MyLatch->is_set)
+			if (wait_memory() && (!MyLatch->is_set || readable()))
 				continue;
 			if (MyLatch->is_set)
 			{

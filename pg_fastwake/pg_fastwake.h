@@ -185,6 +185,8 @@ typedef struct FwShared
 	pg_atomic_uint32 startup_rings; /* SIGURGs meant for it, as a count */
 	pg_atomic_uint32 startup_resting;	/* it looks at that by itself, soon */
 	pg_atomic_uint32 startup_may_rest;	/* set by the walreceiver */
+	pg_atomic_uint32 receiver_at_ease;	/* pid of one that need not hear of a
+										 * replay */
 	FwWaitStats waits[FW_WAIT_CLASSES][FW_PATHS];
 	FwPeer		peers[FW_PEERS];
 	int			nconns;
@@ -372,6 +374,7 @@ extern int	FwStartupWait(int epfd, struct epoll_event *events,
  * that is all there is to do.
  */
 extern bool FwRingStartup(pid_t pid);
+extern bool FwReceiverAtEase(pid_t pid);
 
 /* May it rest between commits?  To be told by the walreceiver only. */
 extern void FwAllowRest(bool allow);
