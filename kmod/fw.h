@@ -347,7 +347,8 @@ struct fw_core {
 	u32 joins;     /* waiters that came since the clock was looked at */
 	u32 nr_waiters;
 	u64 next_expiry_ns;	 /* not later than that of any waiter */
-	u64 next_pass_ns;	 /* nobody looks for such a one before */
+	u64 next_pass_ns;	 /* nobody looks for such a one before, */
+	u32 pass_at;		 /* and the next to look begins here */
 	u64 clock_ns;		 /* when the timer was set, or later */
 	u64 backstop_ns;	 /* its period now */
 	struct fw_probe *probes; /* the entries: what a look needs */

@@ -289,13 +289,24 @@ static bool fw_later_is_now(struct fw_owner *owner, u64 now_ns)
 }
 
 /*
- * A pass over all entries, to find one whose time is over, takes some 15 ns for
+ * A pass over all entries, to find those whose time is over, takes some 15 ns for
  * each.  ->next_expiry_ns may be that of a waiter that has left, and with many who come and
  * go always is: they may be so much later, each, for passes to take 2 % of the core.
  */
 #define FW_PASS_NS_PER_ENTRY 750
 
-/* Takes out and returns a waiter whose time is over. */
+/*
+ * The pass is over.  One in several parts may have missed entries, which change their
+ * places when others leave: then it is not known when the next time is over.
+ */
+static void fw_pass_end(struct fw_core *core, u64 now_ns, u64 next_ns)
+{
+	core->next_expiry_ns = core->pass_at ? now_ns : next_ns;
+	core->next_pass_ns = now_ns + (u64)core->nr * FW_PASS_NS_PER_ENTRY;
+	core->pass_at = 0;
+}
+
+/* Takes out and returns a waiter whose time is over; the next call goes on from there. */
 struct fw_waiter *fw_pollset_expire(struct fw_core *core, u64 now_ns)
 {
 	u64 next_ns = U64_MAX;
@@ -307,22 +318,23 @@ struct fw_waiter *fw_pollset_expire(struct fw_core *core, u64 now_ns)
 	if (now_ns < core->next_expiry_ns || now_ns < core->next_pass_ns ||
 	    !core->nr_waiters)
 		return NULL;
-	for (i = 0; i < core->nr; i++) {
+	for (i = core->pass_at; i < core->nr; i++) {
 		owner = core->owners[i];
 		w = owner.waiter;
 		if (now_ns >= w->expires_ns) {
 			fw_count(core, expired);
+			core->pass_at = i;
 			fw_pollset_end(w, FW_EXPIRED);
 			return w;
 		}
 		if (fw_later_is_now(&owner, now_ns)) {
+			core->pass_at = i;
 			fw_pollset_end(w, owner.index);
 			return w;
 		}
 		next_ns = min(next_ns, fw_next_ns(w));
 	}
-	core->next_expiry_ns = next_ns;
-	core->next_pass_ns = now_ns + core->nr * FW_PASS_NS_PER_ENTRY;
+	fw_pass_end(core, now_ns, next_ns);
 	return NULL;
 }
 
