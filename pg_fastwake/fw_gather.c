@@ -22,16 +22,58 @@
 /* What a processor takes for a commit, and what its client does, at least. */
 #define FW_COMMIT_NS UINT64CONST(150000)
 
-/* How many commits a reply releases, lately: up at once, down by halves. */
+/* Who has committed in such a time is one of the committers, who are counted so often. */
+#define FW_COMMITTER_NS UINT64CONST(20000000)
+#define FW_COUNT_NS		UINT64CONST(5000000)
+
+/* They are busy if their commits take one part in so many of the processors' time. */
+#define FW_BUSY_SHARE 4
+
+/* When a commit of such a process was released last: by pid. */
+#define FW_SEEN 512
+static uint64 seen[FW_SEEN];
+
+static uint64 counted = 0;		/* when they were, */
+static int	releases = 0;		/* and how many there have been since */
+static int	committers = 0;		/* on each processor; 0: they are not busy */
+
+/* How many commits a reply releases, lately, or could: up at once, down by halves. */
 static int	expected = 0;
 
 /* For how many times as long as one alone a commit waits in memory, at most. */
 #define FW_SHARES_MAX 32
 
-void
-FwGatherReleased(int n)
+/*
+ * A scheduler may let one client and its backend go on for milliseconds while others
+ * wait for the processor.  Then each reply releases one commit, though many could come.
+ */
+static void
+count_committers(uint64 now)
 {
-	expected = n > expected ? n : (expected + n) / 2;
+	bool		busy = (uint64) releases * FW_COMMIT_NS * FW_BUSY_SHARE >=
+	(now - counted) * FwCpus();
+	int			all = 0;
+
+	for (int i = 0; busy && i < FW_SEEN; i++)
+		all += seen[i] + FW_COMMITTER_NS > now;
+	committers = all / FwCpus();
+	counted = now;
+	releases = 0;
+}
+
+void
+FwGatherReleased(const pid_t *pids, int n)
+{
+	uint64		now = fastwake_now();
+	int			most;
+
+	for (int i = 0; i < n; i++)
+		seen[(uint32) pids[i] % FW_SEEN] = now;
+	releases += n;
+	if (now - counted >= FW_COUNT_NS)
+		count_committers(now);
+	most = Max(n, committers);
+	expected = most > expected ? most : (expected + most) / 2;
 	if (pg_atomic_read_u32(&FwShmem->released_together) != expected)
 		pg_atomic_write_u32(&FwShmem->released_together, expected);
 }

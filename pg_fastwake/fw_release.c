@@ -61,7 +61,7 @@ FwWakeReleased(void)
 
 	if (n_noted == 0)
 		return;
-	FwGatherReleased(n_noted);
+	FwGatherReleased(noted, n_noted);
 	left = fastwake_wake_pids(FwDomain, noted, n_noted);
 	pg_atomic_fetch_add_u64(&FwShmem->signals_saved, n_noted - left);
 	for (int i = 0; i < left; i++)

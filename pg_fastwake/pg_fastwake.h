@@ -493,7 +493,7 @@ extern bool FwNoteReleased(pid_t pid);
 extern void FwWakeReleased(void);
 
 /* How many commits a walsender gathers (fw_gather.c). */
-extern void FwGatherReleased(int n);
+extern void FwGatherReleased(const pid_t *pids, int n);
 extern uint64 FwGatherUntil(uint64 now);
 
 /* The budget of a commit, as a multiple of FwBudget(). */

@@ -483,12 +483,15 @@ static int look_unpublished(const struct wait *wait)
 
 /*
  * Of a silent watch nobody can tell afterwards when its event came, unless the wait
- * goes on to sleep for it.  Who is in no hurry is not there for the speed of it.
+ * goes on to sleep for it.  Who is in no hurry is not there for the speed of it, and may
+ * stay until there is.
  */
 static uint64_t module_budget(const struct wait *wait, uint64_t cap_ns,
 			      bool silent)
 {
 	cap_ns *= FW_MODULE_PATIENCE;
+	if (wait->later_ns > wait->start_ns + cap_ns)
+		return wait->later_ns - wait->start_ns;
 	return wait->later_ns != 0 || (silent && !wait->queues)
 		       ? cap_ns
 		       : fw_budget_learned(&wait->waiter->module_budget,
