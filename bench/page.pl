@@ -115,6 +115,7 @@ sub numbers { return sort { $a <=> $b } unique(@_) }
 my %label = (
 	poll                => 'polling',
 	event               => 'stock events',
+	futex               => 'a wake-up alone, by futex',
 	'fastwake-dispatch'  => 'FastWake dispatch',
 	'fastwake-interrupt' => 'FastWake interrupt',
 	'fastwake-adaptive'  => 'FastWake adaptive',
@@ -493,7 +494,7 @@ sub cores_table
 	{
 		my ($base, $poll) = map { row('cores', case => 'cores', where => $where, path => $_) }
 		  qw(event poll);
-		for my $path (@paths)
+		for my $path (qw(poll event futex), @paths[2 .. $#paths])
 		{
 			my $row = row('cores', case => 'cores', where => $where, path => $path) or next;
 			push @rows, [ $where, $label{$path},
