@@ -20,7 +20,7 @@
 #define FW_POLL_MAX_US		1000
 #define FW_REPLAY_DEFAULT_US	2000
 #define FW_REPLAY_MAX_US	1000000
-#define FW_GATHER_DEFAULT_US	5000
+#define FW_GATHER_DEFAULT_US	2500
 #define FW_GATHER_MAX_US	100000
 /* Longest message: one WAL message is at most 128 kB and a header. */
 #define FW_MESSAGE_MAX		(1024 * 1024)
