@@ -494,7 +494,7 @@ sub cores_table
 	{
 		my ($base, $poll) = map { row('cores', case => 'cores', where => $where, path => $_) }
 		  qw(event poll);
-		for my $path (qw(poll event futex), @paths[2 .. $#paths])
+		for my $path (@paths, 'futex')
 		{
 			my $row = row('cores', case => 'cores', where => $where, path => $path) or next;
 			push @rows, [ $where, $label{$path},

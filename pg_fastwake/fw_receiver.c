@@ -245,7 +245,6 @@ static void
 forget_connection(void)
 {
 	FwAllowRest(false);
-	be_at_ease(false);
 	FwLazySetForget();
 	FwDueClose();
 	FwConnRelease();

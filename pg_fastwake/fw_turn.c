@@ -45,7 +45,8 @@ worth_it(unsigned int *in_vain)
 {
 	if (*in_vain < FW_TURNS_IN_VAIN)
 		return true;
-	return ++* in_vain % FW_TURNS_BETWEEN == 0;
+	*in_vain += 1;
+	return *in_vain % FW_TURNS_BETWEEN == 0;
 }
 
 static void
@@ -54,7 +55,7 @@ learn(unsigned int *in_vain, bool useful)
 	if (useful)
 		*in_vain = 0;
 	else if (*in_vain < FW_TURNS_IN_VAIN)
-		++* in_vain;
+		*in_vain += 1;
 }
 
 /* As recv().  The client's socket never blocks: core sleeps elsewhere. */

@@ -21,20 +21,11 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "figures.h"
 #include "side.h"
-
-static double switches(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_SELF, &usage);
-	return (double)(usage.ru_nvcsw + usage.ru_nivcsw);
-}
 
 /* Nanoseconds that the first processor has been idle since boot, to 10 ms. */
 static uint64_t idle_time(void)

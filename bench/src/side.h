@@ -34,6 +34,8 @@ const char *side_way(int argc, char **argv);
 _Noreturn void die(const char *what);
 uint64_t now(void);
 void sleep_until(uint64_t when);
+/* Of this process, between tasks, wanted or not. */
+double switches(void);
 
 /* Ready to be connected; if by event, armed. */
 void open_side(struct side *s);

@@ -8,43 +8,18 @@
  * Prints what fastwake bench --json does, for half a round trip, and the context
  * switches of one of them per round trip.
  */
-#include <errno.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "figures.h"
+#include "side.h"
 
 static uint32_t *turn; /* counts up: even, it is the parent's, odd, the child's */
-
-_Noreturn static void die(const char *what)
-{
-	fprintf(stderr, "wakeup: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static uint64_t now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static double switches(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_SELF, &usage);
-	return (double)(usage.ru_nvcsw + usage.ru_nivcsw);
-}
 
 static void pin(const char *cpu)
 {
